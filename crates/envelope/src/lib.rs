@@ -1,0 +1,12 @@
+//! Ciphertext and record formats, derived keys and secret types; `ring` alone.
+//!
+//! One envelope serves two purposes that cannot be confused: the *ciphertext* that callers keep
+//! ([`ciphertext`]) and the *stored record* that the cluster keeps ([`record`]). Each message has a key
+//! of its own, derived from the wrapping key, a random salt and everything the message is bound to
+//! ([`kdf`]), and commits to that key, so that no blob opens under two keys.
+//!
+//! The format of encrypted files will be a module beside these two.
+
+pub mod secret;
+
+pub use secret::{OpenKey, RandomnessFailed, SealedKey, SecretBytes};
