@@ -5,8 +5,19 @@
 //! of its own, derived from the wrapping key, a random salt and everything the message is bound to
 //! ([`kdf`]), and commits to that key, so that no blob opens under two keys.
 //!
-//! The format of encrypted files will be a module beside these two.
+//! What may break: stored bytes. The published vectors in `tests/vectors` are frozen. The format of
+//! encrypted files will be a module beside these two.
 
+pub mod ciphertext;
+pub mod context;
+mod frame;
+pub mod kdf;
+pub mod record;
 pub mod secret;
 
+#[cfg(test)]
+mod tests;
+
+pub use context::{Context, InvalidContext};
+pub use frame::{Malformed, OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX, SealError};
 pub use secret::{OpenKey, RandomnessFailed, SealedKey, SecretBytes};

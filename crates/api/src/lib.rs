@@ -1,0 +1,1 @@
+//! tonic services, authentication, authorisation, conversions, status codes.

@@ -1,0 +1,1 @@
+//! Audit records and the tamper-evident log of a node.

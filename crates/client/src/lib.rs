@@ -1,0 +1,1 @@
+//! Rust client: endpoints, leader hints, deadlines, retries, read-your-writes.

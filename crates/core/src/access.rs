@@ -1,0 +1,270 @@
+//! Who may do what: roles, their permissions, and the scope in which a caller holds a role.
+//!
+//! Every RPC declares exactly one [`Permission`]; the table [`Role::permits`] says which roles have
+//! it. There is no role that may do everything: an administrator who wants to use keys has to grant
+//! that to an identity, and the grant is in the audit log.
+
+use crate::id::{InstanceId, KeyId};
+use crate::key::closed_set;
+
+closed_set! {
+    /// One permission per RPC. The numbers are those of the `Permission` enum in the proto files.
+    Permission, "permission", {
+        /// `KeyService.CreateKey`.
+        CreateKey = 1, "CREATE_KEY";
+        /// `KeyService.DescribeKey`.
+        DescribeKey = 2, "DESCRIBE_KEY";
+        /// `KeyService.ListKeys`.
+        ListKeys = 3, "LIST_KEYS";
+        /// `KeyService.EnableKey`.
+        EnableKey = 4, "ENABLE_KEY";
+        /// `KeyService.DisableKey`.
+        DisableKey = 5, "DISABLE_KEY";
+        /// `KeyService.UpdateKeyDescription`.
+        UpdateKeyDescription = 6, "UPDATE_KEY_DESCRIPTION";
+        /// `CryptoService.Encrypt` and its batch form.
+        Encrypt = 16, "ENCRYPT";
+        /// `CryptoService.Decrypt` and its batch form.
+        Decrypt = 17, "DECRYPT";
+        /// `CryptoService.ReEncrypt` and its batch form.
+        ReEncrypt = 18, "RE_ENCRYPT";
+        /// `CryptoService.GenerateDataKey` and its batch form.
+        GenerateDataKey = 19, "GENERATE_DATA_KEY";
+        /// `CryptoService.GenerateDataKeyWithoutPlaintext` and its batch form.
+        GenerateDataKeyWithoutPlaintext = 20, "GENERATE_DATA_KEY_WITHOUT_PLAINTEXT";
+        /// `CryptoService.Sign` and its batch form.
+        Sign = 21, "SIGN";
+        /// `CryptoService.Verify` and its batch form.
+        Verify = 22, "VERIFY";
+        /// `CryptoService.GenerateMac` and its batch form.
+        GenerateMac = 23, "GENERATE_MAC";
+        /// `CryptoService.VerifyMac` and its batch form.
+        VerifyMac = 24, "VERIFY_MAC";
+        /// `CryptoService.GetPublicKey` and its batch form.
+        GetPublicKey = 25, "GET_PUBLIC_KEY";
+        /// `CryptoService.GenerateRandom` and its batch form.
+        GenerateRandom = 26, "GENERATE_RANDOM";
+        /// `ClusterService.GetStatus`.
+        GetClusterStatus = 32, "GET_CLUSTER_STATUS";
+        /// `ClusterService.ListMembers`.
+        ListMembers = 33, "LIST_MEMBERS";
+        /// `ClusterService.WatchTopology`.
+        WatchTopology = 34, "WATCH_TOPOLOGY";
+        /// `ClusterService.AdmitNode`.
+        AdmitNode = 35, "ADMIT_NODE";
+        /// `ClusterService.PromoteNodes`.
+        PromoteNodes = 36, "PROMOTE_NODES";
+        /// `ClusterService.RemoveNode`.
+        RemoveNode = 37, "REMOVE_NODE";
+        /// `ClusterService.Unseal`.
+        Unseal = 38, "UNSEAL";
+        /// `ClusterService.Seal`.
+        Seal = 39, "SEAL";
+        /// `InstanceService.CreateInstance`.
+        CreateInstance = 48, "CREATE_INSTANCE";
+        /// `InstanceService.DescribeInstance`.
+        DescribeInstance = 49, "DESCRIBE_INSTANCE";
+        /// `InstanceService.ListInstances`.
+        ListInstances = 50, "LIST_INSTANCES";
+        /// `AccessService.IssueCallerCertificate`.
+        IssueCallerCertificate = 64, "ISSUE_CALLER_CERTIFICATE";
+        /// `AccessService.GrantRoles`.
+        GrantRoles = 65, "GRANT_ROLES";
+        /// `AccessService.RevokeRoles`.
+        RevokeRoles = 66, "REVOKE_ROLES";
+        /// `AccessService.ListRoleBindings`.
+        ListRoleBindings = 67, "LIST_ROLE_BINDINGS";
+        /// `AuditService.TailAudit`.
+        TailAudit = 80, "TAIL_AUDIT";
+    }
+}
+
+closed_set! {
+    /// A set of permissions that goes together with a job.
+    Role, "role", {
+        /// Manages callers, their roles, and instances.
+        Admin = 1, "admin";
+        /// Unseals, seals, and changes the membership.
+        Operator = 2, "operator";
+        /// Creates and manages keys; does not use them.
+        KeyAdmin = 3, "key-admin";
+        /// Uses keys; does not manage them.
+        KeyUser = 4, "key-user";
+        /// Reads the audit log and all metadata.
+        Auditor = 5, "auditor";
+    }
+}
+
+impl Role {
+    /// Tells whether the role includes the permission.
+    #[must_use]
+    pub const fn permits(self, permission: Permission) -> bool {
+        use Permission as P;
+        match self {
+            Self::Admin => matches!(
+                permission,
+                P::CreateInstance
+                    | P::DescribeInstance
+                    | P::ListInstances
+                    | P::IssueCallerCertificate
+                    | P::GrantRoles
+                    | P::RevokeRoles
+                    | P::ListRoleBindings
+                    | P::DescribeKey
+                    | P::ListKeys
+                    | P::GetClusterStatus
+                    | P::ListMembers
+                    | P::WatchTopology
+            ),
+            Self::Operator => matches!(
+                permission,
+                P::GetClusterStatus
+                    | P::ListMembers
+                    | P::WatchTopology
+                    | P::AdmitNode
+                    | P::PromoteNodes
+                    | P::RemoveNode
+                    | P::Unseal
+                    | P::Seal
+            ),
+            Self::KeyAdmin => matches!(
+                permission,
+                P::CreateKey
+                    | P::DescribeKey
+                    | P::ListKeys
+                    | P::EnableKey
+                    | P::DisableKey
+                    | P::UpdateKeyDescription
+                    | P::GetPublicKey
+                    | P::DescribeInstance
+                    | P::ListInstances
+                    | P::WatchTopology
+            ),
+            Self::KeyUser => matches!(
+                permission,
+                P::DescribeKey
+                    | P::Encrypt
+                    | P::Decrypt
+                    | P::ReEncrypt
+                    | P::GenerateDataKey
+                    | P::GenerateDataKeyWithoutPlaintext
+                    | P::Sign
+                    | P::Verify
+                    | P::GenerateMac
+                    | P::VerifyMac
+                    | P::GetPublicKey
+                    | P::GenerateRandom
+                    | P::WatchTopology
+            ),
+            Self::Auditor => matches!(
+                permission,
+                P::TailAudit
+                    | P::DescribeKey
+                    | P::ListKeys
+                    | P::GetClusterStatus
+                    | P::ListMembers
+                    | P::DescribeInstance
+                    | P::ListInstances
+                    | P::ListRoleBindings
+                    | P::WatchTopology
+            ),
+        }
+    }
+}
+
+/// Where a caller holds a role.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode,
+)]
+pub enum Scope {
+    /// Everywhere in the cluster.
+    #[n(1)]
+    Cluster,
+    /// In one instance and on all its keys.
+    #[n(2)]
+    Instance(#[n(0)] InstanceId),
+    /// On one key.
+    #[n(3)]
+    Key(#[n(0)] KeyId),
+}
+
+/// What a request touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// The cluster itself, or everything in it.
+    Cluster,
+    /// One instance, or everything in it.
+    Instance(InstanceId),
+    /// One key of an instance.
+    Key(InstanceId, KeyId),
+}
+
+impl Scope {
+    /// Tells whether a role held here reaches the resource.
+    #[must_use]
+    pub fn covers(self, resource: Resource) -> bool {
+        match (self, resource) {
+            (Self::Cluster, _) => true,
+            (Self::Instance(held), Resource::Instance(i) | Resource::Key(i, _)) => held == i,
+            (Self::Key(held), Resource::Key(_, key)) => held == key,
+            (Self::Instance(_) | Self::Key(_), _) => false,
+        }
+    }
+}
+
+/// One role in one scope.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode,
+)]
+pub struct Grant {
+    /// The role.
+    #[n(0)]
+    pub role: Role,
+    /// Where it holds.
+    #[n(1)]
+    pub scope: Scope,
+}
+
+impl Grant {
+    /// Tells whether this grant lets its holder do the operation on the resource.
+    #[must_use]
+    pub fn allows(self, permission: Permission, resource: Resource) -> bool {
+        self.role.permits(permission) && self.scope.covers(resource)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_permission_belongs_to_some_role_and_no_role_has_all() {
+        for permission in Permission::ALL {
+            assert!(Role::ALL.iter().any(|role| role.permits(*permission)), "{permission}");
+        }
+        for role in Role::ALL {
+            assert!(Permission::ALL.iter().any(|p| !role.permits(*p)), "{role}");
+        }
+    }
+
+    #[test]
+    fn managing_keys_and_using_them_are_different_jobs() {
+        for permission in [Permission::Decrypt, Permission::Sign, Permission::GenerateDataKey] {
+            assert!(!Role::KeyAdmin.permits(permission) && !Role::Admin.permits(permission));
+        }
+        assert!(!Role::KeyUser.permits(Permission::CreateKey));
+    }
+
+    #[test]
+    fn scope_reaches_down_and_never_up_or_aside() {
+        let (i, j) = (InstanceId::from_bytes([1; 16]), InstanceId::from_bytes([2; 16]));
+        let (k, l) = (KeyId::from_bytes([3; 16]), KeyId::from_bytes([4; 16]));
+        assert!(Scope::Cluster.covers(Resource::Key(i, k)));
+        assert!(Scope::Instance(i).covers(Resource::Key(i, k)));
+        assert!(!Scope::Instance(i).covers(Resource::Key(j, k)));
+        assert!(!Scope::Instance(i).covers(Resource::Cluster));
+        assert!(Scope::Key(k).covers(Resource::Key(i, k)));
+        assert!(!Scope::Key(k).covers(Resource::Key(i, l)));
+        assert!(!Scope::Key(k).covers(Resource::Instance(i)));
+    }
+}

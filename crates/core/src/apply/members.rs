@@ -1,0 +1,132 @@
+//! Nodes: admission, joining, how they count.
+
+use std::collections::BTreeMap;
+
+use super::{Apply, Done, following, now_ms, refuse};
+use crate::clock::UnixMs;
+use crate::command::StandingChange;
+use crate::id::{NodeId, Revision};
+use crate::name::ZoneName;
+use crate::outcome::{Applied, Refusal};
+use crate::record::{Admission, ClusterRecord, NodeRecord, Record};
+use crate::state::{Fault, Read, Write};
+use crate::topology::{NodeRole, Standing, check_join, check_voters};
+
+impl<S: Write> Apply<'_, S> {
+    pub(super) fn admit_node(
+        &mut self,
+        spki_sha256: [u8; 32],
+        role: NodeRole,
+        zone: ZoneName,
+        expires_ms: UnixMs,
+    ) -> Done {
+        let now = now_ms(self.state)?;
+        if expires_ms > now.saturating_add(Admission::LIFE_MAX_MS) || expires_ms <= now {
+            return refuse(Refusal::AdmissionTooLong);
+        }
+        let nodes = NodeRecord::all(self.state)?;
+        if nodes.iter().any(|node| node.spki_sha256 == spki_sha256) {
+            return refuse(Refusal::KeyJoined);
+        }
+        let open = self.drop_lapsed_admissions(now)?;
+        if open.iter().any(|admission| admission.spki_sha256 == spki_sha256) {
+            return refuse(Refusal::KeyJoined);
+        }
+        if open.len() >= Admission::OPEN_MAX {
+            let what = "open admissions".to_owned();
+            return refuse(Refusal::LimitReached { what, max: Admission::OPEN_MAX as u64 });
+        }
+        let node = self.next_node_id(&nodes)?;
+        let admission = Admission { spki_sha256, node, role, zone, expires_ms };
+        admission.store(self.state);
+        Ok(Ok(Applied::Admission(Box::new(admission))))
+    }
+
+    fn drop_lapsed_admissions(&mut self, now: UnixMs) -> Result<Vec<Admission>, Fault> {
+        let (open, lapsed): (Vec<_>, Vec<_>) =
+            Admission::all(self.state)?.into_iter().partition(|a| a.expires_ms > now);
+        for admission in lapsed {
+            self.state.delete(Admission::TABLE, &admission.own_row());
+        }
+        Ok(open)
+    }
+
+    /// Gives the next id and remembers it: an admission that lapses takes its id with it.
+    fn next_node_id(&mut self, nodes: &[NodeRecord]) -> Result<NodeId, Fault> {
+        let given = given_node_id(self.state)?;
+        let recorded = nodes.iter().map(|node| node.id).max();
+        let last = recorded.max(given).ok_or_else(|| Fault::new("the cluster has no node"))?;
+        let next = last.next().ok_or_else(|| Fault::new("all node ids are used up"))?;
+        self.state.put(ClusterRecord::TABLE, NODE_ID_ROW, next.get().to_be_bytes().to_vec());
+        Ok(next)
+    }
+
+    pub(super) fn join_node(&mut self, node: NodeRecord, cluster: &ClusterRecord) -> Done {
+        let Some(admission) = Admission::load(self.state, &node.spki_sha256)? else {
+            return refuse(Refusal::NotAdmitted);
+        };
+        if NodeRecord::load(self.state, &node.id)?.is_some() {
+            return refuse(Refusal::NodeIdTaken(node.id));
+        }
+        let as_admitted = admission.node == node.id
+            && admission.role == node.role
+            && admission.zone == node.placement.zone
+            && admission.expires_ms > now_ms(self.state)?
+            && node.standing == Standing::Learner
+            && node.incarnation == cluster.incarnation
+            && node.revision == Revision::FIRST;
+        if !as_admitted {
+            return refuse(Refusal::NotAdmitted);
+        }
+        let recorded = NodeRecord::all(self.state)?;
+        if let Err(misplaced) = check_join(&recorded, node.role, &node.placement) {
+            return refuse(Refusal::Misplaced(misplaced));
+        }
+        self.state.delete(Admission::TABLE, &admission.own_row());
+        node.store(self.state);
+        Ok(Ok(Applied::Nodes(vec![node])))
+    }
+
+    pub(super) fn set_standings(
+        &mut self,
+        changes: &[StandingChange],
+        cluster: &ClusterRecord,
+    ) -> Done {
+        let mut nodes: BTreeMap<NodeId, NodeRecord> =
+            NodeRecord::all(self.state)?.into_iter().map(|node| (node.id, node)).collect();
+        for change in changes {
+            let node = nodes.get_mut(&change.node);
+            let Some(node) = node.filter(|node| node.standing != Standing::Removed) else {
+                return refuse(Refusal::NoNode(change.node));
+            };
+            if node.revision != change.expected {
+                let (expected, found) = (Some(change.expected), Some(node.revision));
+                return refuse(Refusal::RevisionMismatch { expected, found });
+            }
+            node.standing = change.to;
+            node.revision = following(node.revision)?;
+        }
+        let voters = nodes.values().filter(|node| node.standing == Standing::Voter);
+        if voters.clone().next().is_none() {
+            return refuse(Refusal::LastVoter);
+        }
+        if let Err(misplaced) = check_voters(voters, cluster.preferred_zone.as_ref()) {
+            return refuse(Refusal::Misplaced(misplaced));
+        }
+        let changed: Vec<_> =
+            changes.iter().filter_map(|change| nodes.remove(&change.node)).collect();
+        changed.iter().for_each(|node| node.store(self.state));
+        Ok(Ok(Applied::Nodes(changed)))
+    }
+}
+
+const NODE_ID_ROW: &[u8] = b"node-id";
+
+/// Returns the highest node id that an admission was ever given.
+fn given_node_id(state: &impl Read) -> Result<Option<NodeId>, Fault> {
+    let Some(row) = state.get(ClusterRecord::TABLE, NODE_ID_ROW)? else { return Ok(None) };
+    let bytes = row.try_into().map_err(|_| Fault::new("the last node id is not 8 bytes"))?;
+    NodeId::new(u64::from_be_bytes(bytes))
+        .map(Some)
+        .map_err(|e| Fault::caused("the last node id is damaged", e))
+}

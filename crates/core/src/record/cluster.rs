@@ -1,0 +1,115 @@
+//! The cluster record: one row that says who the cluster is and whom it believes.
+
+use crate::id::{ClusterId, Epoch, Incarnation, Revision};
+use crate::name::ZoneName;
+use crate::record::Record;
+use crate::state::Table;
+
+/// Gates every change of `apply` and of formats: a cluster behaves as the oldest of its members until
+/// an operator raises it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, minicbor::Encode, minicbor::Decode,
+)]
+#[cbor(transparent)]
+pub struct ClusterVersion(#[n(0)] pub u32);
+
+impl ClusterVersion {
+    /// The newest that this build can be raised to.
+    pub const NEWEST: Self = Self(1);
+}
+
+/// The public half of an epoch's command-signing key (Ed25519).
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct CommandKey {
+    /// The epoch whose key derives it.
+    #[n(0)]
+    pub epoch: Epoch,
+    /// The public key (RFC 8032).
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub public: [u8; 32],
+}
+
+/// The roots that certificates are checked against, DER, one per kind: a caller's certificate can
+/// never pass for a node's.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Roots {
+    /// Signs node certificates, for the peer port.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub node: Vec<u8>,
+    /// Signs caller certificates.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub caller: Vec<u8>,
+    /// Signs the certificates that callers see.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub endpoint: Vec<u8>,
+}
+
+/// A person who holds a share of the recovery bundle and approves admissions.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Operator {
+    /// For people.
+    #[n(0)]
+    pub name: crate::name::CallerName,
+    /// An age recipient, `age1…`, that the recovery share is encrypted to.
+    #[n(1)]
+    pub recipient: String,
+}
+
+/// Who the cluster is.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct ClusterRecord {
+    /// The cluster's id, for ever.
+    #[n(0)]
+    pub id: ClusterId,
+    /// Which life of the cluster this is.
+    #[n(1)]
+    pub incarnation: Incarnation,
+    /// What all members understand.
+    #[n(2)]
+    pub version: ClusterVersion,
+    /// The epoch whose keys seal and sign now.
+    #[n(3)]
+    pub epoch: Epoch,
+    /// The command keys of all epochs that may still sign.
+    #[n(4)]
+    pub command_keys: Vec<CommandKey>,
+    /// The certificate authorities' certificates.
+    #[n(5)]
+    pub roots: Roots,
+    /// Who holds the recovery bundle.
+    #[n(6)]
+    pub operators: Vec<Operator>,
+    /// Whether short cuts for trying things out are allowed (a passphrase seal, a single operator).
+    #[n(7)]
+    pub dev: bool,
+    /// The zone that is allowed to hold a majority of the voters, in a cluster without a third place.
+    #[n(8)]
+    pub preferred_zone: Option<ZoneName>,
+    /// The domain that instances' endpoints lie in.
+    #[n(9)]
+    pub domain: String,
+    /// Counts changes of this record.
+    #[n(10)]
+    pub revision: Revision,
+}
+
+impl ClusterRecord {
+    /// Returns the command key of an epoch.
+    #[must_use]
+    pub fn command_key(&self, epoch: Epoch) -> Option<&[u8; 32]> {
+        self.command_keys.iter().find(|key| key.epoch == epoch).map(|key| &key.public)
+    }
+}
+
+impl Record for ClusterRecord {
+    const TABLE: Table = Table::Cluster;
+    type Id = ();
+
+    fn row((): &()) -> Vec<u8> {
+        b"record".to_vec()
+    }
+
+    fn own_row(&self) -> Vec<u8> {
+        Self::row(&())
+    }
+}

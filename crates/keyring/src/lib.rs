@@ -1,0 +1,1 @@
+//! Seals, root, epoch and instance keys, command signing and the recovery bundle.

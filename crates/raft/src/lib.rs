@@ -1,0 +1,1 @@
+//! Consensus behind a narrow trait: openraft adapters, peer transport, membership, zones.

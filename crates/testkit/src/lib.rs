@@ -1,0 +1,3 @@
+//! Crash-model file system, whole clusters of real processes, checkers.
+
+pub mod memory;
