@@ -1,10 +1,5 @@
-//! Secrets in types: open ones that are wiped and cannot be stored, sealed ones that can.
-//!
-//! | type            | holds                              | may be                                      |
-//! |-----------------|------------------------------------|---------------------------------------------|
-//! | [`OpenKey`]     | 32 bytes of symmetric key          | moved and borrowed                          |
-//! | [`SecretBytes`] | a private key or MAC key, any size | moved and borrowed                          |
-//! | [`SealedKey`]   | bytes of a stored record envelope  | cloned, compared, stored, sent to anybody   |
+//! Secrets in types: [`OpenKey`] and [`SecretBytes`] are open, wiped, and cannot be stored; what can be
+//! stored is a [`SealedBlob`](twinkeep_core::record::SealedBlob), made by [`crate::record::seal`] alone.
 //!
 //! Open types have no `Clone`, no `PartialEq`, no `Display` and no encoding of any kind, and they share
 //! no field type with the sealed one: plaintext key bytes cannot reach a record by accident, which
@@ -29,14 +24,6 @@ pub struct OpenKey(Box<Zeroizing<[u8; Self::LEN]>>);
 impl OpenKey {
     /// Length in bytes.
     pub const LEN: usize = 32;
-
-    /// Copies the bytes to their place and wipes the source.
-    #[must_use]
-    pub fn from_bytes(mut source: Box<[u8; Self::LEN]>) -> Self {
-        let key = Self::build(|bytes| bytes.copy_from_slice(source.as_slice()));
-        source.zeroize();
-        key
-    }
 
     /// Copies a slice of exactly 32 bytes; `None` for any other length. The caller wipes the source.
     #[must_use]
@@ -147,37 +134,6 @@ impl fmt::Debug for SecretBytes {
     }
 }
 
-/// Bytes of one stored record envelope: key material or another secret, sealed. Anybody may see them.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SealedKey(Vec<u8>);
-
-impl SealedKey {
-    /// Takes bytes made by [`crate::record::seal`] or read back from a record. Whether they open is
-    /// found out by opening them.
-    #[must_use]
-    pub fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-
-    /// Returns the bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Gives the bytes away.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
-    }
-}
-
-impl fmt::Debug for SealedKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SealedKey({} bytes)", self.0.len())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ring::rand::SystemRandom;
@@ -190,7 +146,6 @@ mod tests {
         let secret = SecretBytes::copy_of(&[0xab; 7]);
         assert_eq!(format!("{key:?}"), "OpenKey(32 bytes)");
         assert_eq!(format!("{secret:?}"), "SecretBytes(7 bytes)");
-        assert_eq!(format!("{:?}", SealedKey::from_bytes(vec![1; 9])), "SealedKey(9 bytes)");
     }
 
     #[test]
