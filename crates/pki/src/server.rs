@@ -1,0 +1,276 @@
+//! The listening end: a stream of finished TLS connections for tonic.
+//!
+//! A client that stalls, sends rubbish or opens connections without end costs bounded time and
+//! memory, and nothing that goes wrong with one connection ends the loop (RUSTSEC-2024-0376 was
+//! a server that stopped accepting after a failed handshake).
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::{CommonState, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+use tracing::{Instrument, debug, info_span, warn};
+
+use crate::certificate::{Facts, InvalidCertificate};
+use crate::identity::Identity;
+
+/// Label of the exported keying material that binds a join to its connection (RFC 8446, 7.5).
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-twinkeep-join";
+
+/// Pause after the operating system refused to accept, usually for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Finished connections that wait for tonic to take them.
+const READY_MAX: usize = 64;
+
+/// What a listener spends on connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Longest time from accepting to the end of the handshake. Default 10 s.
+    pub handshake: Duration,
+    /// Most handshakes at one time; further connections wait in the backlog. Default 256.
+    pub handshakes_max: usize,
+    /// Most open connections, handshakes included; further ones wait in the backlog. Default 4096.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { handshake: Duration::from_secs(10), handshakes_max: 256, connections_max: 4096 }
+    }
+}
+
+/// What is known of a connection; every request carries it in its extensions. Cheap to clone.
+#[derive(Clone)]
+pub struct ConnectInfo(Arc<Connection>);
+
+struct Connection {
+    remote: SocketAddr,
+    peer: Option<Facts>,
+    exporter: [u8; 32],
+}
+
+impl ConnectInfo {
+    /// Describes a finished handshake.
+    pub(crate) fn of(
+        remote: SocketAddr,
+        tls: &CommonState,
+        exporter: [u8; 32],
+    ) -> Result<Self, InvalidCertificate> {
+        let certificate = tls.peer_certificates().and_then(<[_]>::first);
+        let peer = certificate.map(Facts::of).transpose()?;
+        Ok(Self(Arc::new(Connection { remote, peer, exporter })))
+    }
+
+    /// Returns the address at the other end.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        self.0.remote
+    }
+
+    /// Returns what the certificate at the other end says; `None` when none was shown.
+    ///
+    /// The certificate was verified in the handshake. Expiry and trust have to be checked again as the
+    /// connection grows old: see [`Facts::valid_at`].
+    #[must_use]
+    pub fn peer(&self) -> Option<&Facts> {
+        self.0.peer.as_ref()
+    }
+
+    /// Returns who is at the other end.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.peer().map(|facts| &facts.identity)
+    }
+
+    /// Returns keying material that both ends of this connection know and nobody else.
+    #[must_use]
+    pub fn exporter(&self) -> &[u8; 32] {
+        &self.0.exporter
+    }
+}
+
+impl fmt::Debug for ConnectInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectInfo")
+            .field("remote", &self.0.remote)
+            .field("peer", &self.0.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finished connections of one listener. Dropping it stops accepting.
+#[derive(Debug)]
+pub struct Incoming {
+    ready: mpsc::Receiver<TlsConnection>,
+    accepting: JoinHandle<()>,
+}
+
+impl Stream for Incoming {
+    type Item = Result<TlsConnection, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.ready.poll_recv(cx).map(|connection| connection.map(Ok))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Accepts connections and does their handshakes side by side, in a task of its own.
+#[must_use]
+pub fn incoming(listener: TcpListener, config: Arc<ServerConfig>, limits: Limits) -> Incoming {
+    let (sender, ready) = mpsc::channel(READY_MAX);
+    let door = Door {
+        acceptor: config.into(),
+        limits,
+        handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
+        connections: Arc::new(Semaphore::new(limits.connections_max)),
+        ready: sender,
+    };
+    let span = info_span!("accept", local = ?listener.local_addr().ok());
+    let accepting = tokio::spawn(door.accept_all(listener).instrument(span));
+    Incoming { ready, accepting }
+}
+
+struct Door {
+    acceptor: TlsAcceptor,
+    limits: Limits,
+    handshakes: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    ready: mpsc::Sender<TlsConnection>,
+}
+
+impl Door {
+    async fn accept_all(self, listener: TcpListener) {
+        loop {
+            let connection = permit(&self.connections).await;
+            let handshake = permit(&self.handshakes).await;
+            match listener.accept().await {
+                Ok((tcp, remote)) => self.greet(tcp, remote, connection, handshake),
+                // The connection broke while it waited in the backlog; that is its own affair.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    warn!(%error, "accept failed");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn greet(
+        &self,
+        tcp: TcpStream,
+        remote: SocketAddr,
+        connection: OwnedSemaphorePermit,
+        handshake: OwnedSemaphorePermit,
+    ) {
+        let (acceptor, ready) = (self.acceptor.clone(), self.ready.clone());
+        let limit = self.limits.handshake;
+        let greeting = async move {
+            match timeout(limit, shake_hands(&acceptor, tcp, remote, connection)).await {
+                // The permit goes back before the wait for tonic: finished handshakes hold up no other.
+                Ok(Ok(finished)) => {
+                    drop(handshake);
+                    // The receiver is gone only when the server stops; the connection ends with it.
+                    ready.send(finished).await.ok();
+                }
+                Ok(Err(error)) => debug!(%remote, %error, "handshake failed"),
+                Err(_) => debug!(%remote, "handshake took too long"),
+            }
+        };
+        tokio::spawn(greeting.in_current_span());
+    }
+}
+
+async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(semaphore).acquire_owned().await.expect("the semaphore is never closed")
+}
+
+async fn shake_hands(
+    acceptor: &TlsAcceptor,
+    tcp: TcpStream,
+    remote: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) -> io::Result<TlsConnection> {
+    tcp.set_nodelay(true)?;
+    let stream = acceptor.accept(tcp).await?;
+    let tls = stream.get_ref().1;
+    let exporter =
+        tls.export_keying_material([0; 32], EXPORTER_LABEL, None).map_err(io::Error::other)?;
+    let info = ConnectInfo::of(remote, tls, exporter).map_err(io::Error::other)?;
+    Ok(TlsConnection { stream, info, _permit: permit })
+}
+
+/// A connection whose handshake is done.
+#[derive(Debug)]
+pub struct TlsConnection {
+    stream: TlsStream<TcpStream>,
+    info: ConnectInfo,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connected for TlsConnection {
+    type ConnectInfo = ConnectInfo;
+
+    fn connect_info(&self) -> ConnectInfo {
+        self.info.clone()
+    }
+}
+
+impl AsyncRead for TlsConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for TlsConnection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

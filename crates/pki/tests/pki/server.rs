@@ -1,0 +1,136 @@
+//! A listener that nobody can stop or hold up, and gRPC over it.
+
+use std::slice::from_ref;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::common::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_stream::StreamExt;
+use tonic::transport::{Endpoint, Server};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use twinkeep_pki::{ConnectInfo, Connector, Identity, Limits, tls};
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn rubbish_and_broken_connections_do_not_end_the_loop() {
+    let authorities = authorities();
+    let (address, mut accepted) = listen(authorities.endpoint(), Limits::default()).await;
+    for rubbish in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", &[0x16, 3, 1, 0xff, 0xff], &[0; 4096]] {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        tcp.write_all(rubbish).await.unwrap();
+        drop(tcp);
+    }
+    let strangers = crate::common::authorities();
+    let client = tls::caller(
+        Some(strangers.caller_credential("app")),
+        from_ref(authorities.endpoints.root()),
+    );
+    let refused = connect("127.0.0.1", address, client.unwrap());
+    timeout(SOON, refused).await.unwrap().unwrap_err();
+
+    let client = tls::caller(None, from_ref(authorities.endpoints.root())).unwrap();
+    let connecting =
+        tokio::spawn(async move { connect("127.0.0.1", address, client).await.map(drop) });
+    let mut connection = timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
+    connection.write_all(b"!").await.unwrap();
+    connection.flush().await.unwrap();
+    connecting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn silent_clients_are_cut_off_and_hold_up_nobody() {
+    let authorities = authorities();
+    let limits =
+        Limits { handshake: Duration::from_millis(300), handshakes_max: 4, ..Limits::default() };
+    let (address, mut accepted) = listen(authorities.endpoint(), limits).await;
+    let began = Instant::now();
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    // One handshake is left for the honest.
+    let client = tls::caller(None, from_ref(authorities.endpoints.root())).unwrap();
+    let honest = tokio::spawn(async move { connect("127.0.0.1", address, client).await.map(drop) });
+    let mut connection = timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
+    assert!(began.elapsed() < limits.handshake, "waited for the silent");
+    connection.write_all(b"!").await.unwrap();
+    connection.flush().await.unwrap();
+    honest.await.unwrap().unwrap();
+
+    for mut tcp in silent {
+        let cut_off = timeout(SOON, tcp.read(&mut [0; 16])).await.unwrap();
+        assert!(matches!(cut_off, Ok(0) | Err(_)));
+    }
+    assert!(began.elapsed() >= limits.handshake);
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_until_one_closes() {
+    let authorities = authorities();
+    let limits = Limits { connections_max: 2, ..Limits::default() };
+    let (address, mut accepted) = listen(authorities.endpoint(), limits).await;
+    for _ in 0..3 {
+        let client = tls::caller(None, from_ref(authorities.endpoints.root())).unwrap();
+        tokio::spawn(async move { connect("127.0.0.1", address, client).await.map(drop) });
+    }
+    let first = timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
+    let _second = timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
+    timeout(Duration::from_millis(300), accepted.next()).await.expect_err("a third over the limit");
+    drop(first);
+    timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn dropping_the_stream_closes_the_port() {
+    let (address, accepted) = listen(authorities().endpoint(), Limits::default()).await;
+    drop(accepted);
+    timeout(SOON, async { while TcpStream::connect(address).await.is_ok() {} }).await.unwrap();
+}
+
+#[tokio::test]
+async fn grpc_requests_carry_the_connections_identity() {
+    let authorities = authorities();
+    let (address, accepted) = listen(authorities.endpoint(), Limits::default()).await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&seen);
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let service = tonic::service::interceptor::InterceptedService::new(
+        health,
+        move |request: tonic::Request<()>| {
+            let info = request.extensions().get::<ConnectInfo>().expect("set by the listener");
+            record.lock().unwrap().push(info.identity().cloned());
+            Ok(request)
+        },
+    );
+    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(accepted));
+
+    let own = authorities.caller_credential("app");
+    for own in [Some(own), None] {
+        let config = tls::caller(own, from_ref(authorities.endpoints.root())).unwrap();
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect_with_connector(Connector::new(config, SOON))
+            .await
+            .unwrap();
+        let request = HealthCheckRequest { service: String::new() };
+        HealthClient::new(channel).check(request).await.unwrap();
+    }
+    let app = Identity::Caller { cluster: cluster(), name: "app".parse().unwrap() };
+    assert_eq!(*seen.lock().unwrap(), [Some(app), None]);
+}
+
+#[tokio::test]
+async fn silent_server_costs_the_caller_its_limit_and_no_more() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let config = tls::caller(None, from_ref(authorities().endpoints.root())).unwrap();
+    let mut connector = Connector::new(config, Duration::from_millis(200));
+    let connecting = tower::Service::call(&mut connector, uri);
+    let error = timeout(SOON, connecting).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+}
