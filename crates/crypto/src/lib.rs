@@ -39,13 +39,14 @@ pub mod conformance;
 pub mod data_key;
 pub mod limits;
 pub mod random;
-//pub mod self_test;
 pub mod software;
 
 pub use backend::{
     Call, Capabilities, Custody, Error, Failure, Generated, Health, InvalidInput, KeyBackend,
-    KeyCapability, KeyHandle, KeyTemplate, Material, Message, PublicKey, Reply, Unavailable, Verdict,
+    KeyCapability, KeyHandle, KeyTemplate, Material, Message, PublicKey, Reply, Unavailable,
+    Verdict,
 };
 pub use data_key::{DataKey, generate_data_key};
-//pub use self_test::self_test;
+
 pub use software::SoftwareBackend;
+pub use software::self_test::{Primitive, SelfTestFailed, self_test};

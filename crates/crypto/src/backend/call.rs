@@ -1,0 +1,57 @@
+//! The deadline that travels with a call.
+
+use std::time::{Duration, Instant};
+
+use super::Error;
+
+/// What a backend is told about a call besides its operands.
+///
+/// The deadline is a point in time of this process's monotonic clock. A backend in another process or
+/// on another machine is sent what remains of it, never the point itself: clocks differ.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    deadline: Instant,
+}
+
+impl Call {
+    /// A call that has to be answered by `deadline`.
+    #[must_use]
+    pub const fn until(deadline: Instant) -> Self {
+        Self { deadline }
+    }
+
+    /// A call that has to be answered within `budget` from now.
+    #[must_use]
+    pub fn within(budget: Duration) -> Self {
+        Self::until(Instant::now() + budget)
+    }
+
+    /// Returns the point in time by which an answer is worth anything.
+    #[must_use]
+    pub const fn deadline(self) -> Instant {
+        self.deadline
+    }
+
+    /// Returns the time left.
+    ///
+    /// # Errors
+    /// [`Error::DeadlineExceeded`] once there is none.
+    pub fn remaining(self) -> Result<Duration, Error> {
+        match self.deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(Error::DeadlineExceeded),
+            left => Ok(left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spent_deadline_is_an_error_and_not_zero_time() {
+        assert!(matches!(Call::within(Duration::ZERO).remaining(), Err(Error::DeadlineExceeded)));
+        let left = Call::within(Duration::from_secs(60)).remaining().unwrap();
+        assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60));
+    }
+}
