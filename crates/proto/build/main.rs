@@ -19,13 +19,18 @@ const PUBLIC: &str = "twinkeep.v1";
 const PUBLIC_FILES: &[&str] =
     &["access", "audit", "cluster", "common", "crypto", "instance", "key", "options"];
 const PEER_FILES: &[&str] = &["twinkeep/peer/v1/peer.proto"];
+const LOCAL_FILES: &[&str] = &["twinkeep/local/v1/local.proto"];
+/// Messages of the local service that carry secrets and may not be printed.
+const LOCAL_SECRETS: &[&str] = &["InitRequest", "Passphrase", "InitResponse"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={ROOT}");
     println!("cargo:rerun-if-changed=build");
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     public(&out)?;
-    peer()
+    generate(&compile(PEER_FILES)?, Vec::new())?;
+    let secrets = LOCAL_SECRETS.iter().map(|name| format!(".twinkeep.local.v1.{name}"));
+    generate(&compile(LOCAL_FILES)?, secrets.collect())
 }
 
 fn public(out: &Path) -> Result<(), Box<dyn Error>> {
@@ -43,10 +48,6 @@ fn public(out: &Path) -> Result<(), Box<dyn Error>> {
 
     let names = redacted.iter().map(|message| format!(".{}", message.full_name()));
     generate(&compiler, names.collect())
-}
-
-fn peer() -> Result<(), Box<dyn Error>> {
-    generate(&compile(PEER_FILES)?, Vec::new())
 }
 
 fn compile<I>(files: I) -> Result<Compiler, Box<dyn Error>>
