@@ -1,0 +1,242 @@
+//! What stands between the callers of a log and its one writing thread.
+//!
+//! A record gets its sequence when it is queued. The writer takes all that has gathered, and reports
+//! how far the log is on the disk. Both sides hold the lock for a few moves of memory, never for I/O.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use crate::error::{AppendError, Outage};
+use crate::frame::Head;
+
+/// A record that is not on the disk yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) sequence: u64,
+    pub(crate) time_unix_ns: u64,
+    /// Canonical bytes of the entry.
+    pub(crate) entry: Vec<u8>,
+    /// By the node's steady clock.
+    pub(crate) queued_at: Duration,
+}
+
+/// How far a log is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// The newest record on the disk.
+    pub(crate) head: Head,
+    /// Why the log takes no records, if it takes none.
+    pub(crate) outage: Option<Outage>,
+}
+
+/// What the writer is to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Write the batch.
+    Commit,
+    /// Everything is written: end, after a mark that says so if the log was closed.
+    End {
+        /// Whether it was closed rather than dropped.
+        closed: bool,
+    },
+}
+
+#[derive(Debug)]
+struct State {
+    pending: VecDeque<Pending>,
+    next_sequence: u64,
+    /// Records that the writer took and has not reported.
+    in_commit: usize,
+    /// When the oldest of them was queued.
+    in_commit_since: Option<Duration>,
+    /// Places promised to calls that are under way.
+    promised: usize,
+    outage: Option<Outage>,
+    /// Set when the log is to end; says whether it was closed.
+    ending: Option<bool>,
+    ended: bool,
+}
+
+impl State {
+    /// Returns when the oldest record that is not on the disk was queued.
+    fn oldest(&self) -> Option<Duration> {
+        self.in_commit_since.or_else(|| self.pending.front().map(|first| first.queued_at))
+    }
+
+    fn refuse_if_out(&self) -> Result<(), AppendError> {
+        match (self.outage, self.ending) {
+            (Some(outage), _) => Err(outage.into()),
+            (None, Some(_)) => Err(Outage::Closed.into()),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// The queue of a log.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    work: Condvar,
+    ended: Condvar,
+    progress: watch::Sender<Progress>,
+    records_max: usize,
+    stall_limit: Duration,
+}
+
+impl Queue {
+    pub(crate) fn new(head: Head, records_max: usize, stall_limit: Duration) -> Self {
+        let state = State {
+            pending: VecDeque::new(),
+            next_sequence: head.sequence + 1,
+            in_commit: 0,
+            in_commit_since: None,
+            promised: 0,
+            outage: None,
+            ending: None,
+            ended: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            ended: Condvar::new(),
+            progress: watch::Sender::new(Progress { head, outage: None }),
+            records_max,
+            stall_limit,
+        }
+    }
+
+    /// Promises a place for one record.
+    pub(crate) fn promise(&self, now: Duration) -> Result<(), AppendError> {
+        let mut state = self.state.lock();
+        state.refuse_if_out()?;
+        if state.oldest().is_some_and(|oldest| now.saturating_sub(oldest) > self.stall_limit) {
+            return Err(Outage::Stalled.into());
+        }
+        if state.pending.len() + state.in_commit + state.promised >= self.records_max {
+            return Err(AppendError::QueueFull { records: self.records_max });
+        }
+        state.promised += 1;
+        Ok(())
+    }
+
+    /// Takes back a promise that was not used.
+    pub(crate) fn release(&self) {
+        self.state.lock().promised -= 1;
+    }
+
+    /// Queues a record in a promised place. Returns its sequence, and since when the oldest record
+    /// has been waiting for the disk.
+    pub(crate) fn push(
+        &self,
+        entry: Vec<u8>,
+        time_unix_ns: u64,
+        now: Duration,
+    ) -> Result<(u64, Duration), AppendError> {
+        let mut state = self.state.lock();
+        state.promised -= 1;
+        state.refuse_if_out()?;
+        let sequence = state.next_sequence;
+        state.next_sequence += 1;
+        state.pending.push_back(Pending { sequence, time_unix_ns, entry, queued_at: now });
+        let oldest = state.oldest().unwrap_or(now);
+        drop(state);
+        self.work.notify_one();
+        Ok((sequence, oldest))
+    }
+
+    /// Waits for work. The batch must be empty and then holds what gathered.
+    pub(crate) fn take(&self, batch: &mut VecDeque<Pending>) -> Work {
+        let mut state = self.state.lock();
+        loop {
+            if !state.pending.is_empty() {
+                std::mem::swap(&mut state.pending, batch);
+                state.in_commit = batch.len();
+                state.in_commit_since = batch.front().map(|first| first.queued_at);
+                return Work::Commit;
+            }
+            if let Some(closed) = state.ending {
+                return Work::End { closed };
+            }
+            self.work.wait(&mut state);
+        }
+    }
+
+    /// Reports that the log is on the disk up to `head`; `next` is the first record still in the
+    /// writer's hands.
+    pub(crate) fn committed(&self, head: Head, records: usize, next: Option<&Pending>) {
+        let mut state = self.state.lock();
+        state.in_commit -= records;
+        state.in_commit_since = next.map(|next| next.queued_at);
+        state.outage = None;
+        drop(state);
+        self.progress.send_modify(|progress| *progress = Progress { head, outage: None });
+    }
+
+    /// Reports that the log takes no records for now.
+    pub(crate) fn fail(&self, outage: Outage) {
+        self.state.lock().outage = Some(outage);
+        self.progress.send_modify(|progress| progress.outage = Some(outage));
+    }
+
+    /// Waits before the next try; `false` if the log is to end.
+    pub(crate) fn pause(&self, wait: Duration) -> bool {
+        let mut state = self.state.lock();
+        if state.ending.is_none() {
+            self.work.wait_for(&mut state, wait);
+        }
+        state.ending.is_none()
+    }
+
+    /// Asks the writer to end, and waits until it has, for at most the stall limit. Safe to repeat.
+    pub(crate) fn end(&self, closed: bool) -> Result<(), Outage> {
+        let mut state = self.state.lock();
+        state.ending.get_or_insert(closed);
+        self.work.notify_one();
+        while !state.ended {
+            if self.ended.wait_for(&mut state, self.stall_limit).timed_out() && !state.ended {
+                return Err(Outage::Stalled);
+            }
+        }
+        match state.outage {
+            None | Some(Outage::Closed) => Ok(()),
+            Some(outage) => Err(outage),
+        }
+    }
+
+    /// Reports the end of the writer. Whoever still waits, or comes later, is told so.
+    pub(crate) fn ended(&self, outage: Outage) {
+        let mut state = self.state.lock();
+        let outage = *state.outage.get_or_insert(outage);
+        state.ended = true;
+        state.pending.clear();
+        drop(state);
+        self.progress.send_modify(|progress| progress.outage = Some(outage));
+        self.ended.notify_all();
+    }
+
+    /// Returns the next sequence. For the writer alone, after [`Work::End`], when no more can come.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.state.lock().next_sequence
+    }
+
+    /// Returns how many records are not on the disk yet.
+    pub(crate) fn len(&self) -> usize {
+        let state = self.state.lock();
+        state.pending.len() + state.in_commit
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub(crate) const fn stall_limit(&self) -> Duration {
+        self.stall_limit
+    }
+}

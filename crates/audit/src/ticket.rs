@@ -1,0 +1,79 @@
+//! A queued record, and the wait for it.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+use crate::error::Outage;
+use crate::log::Shared;
+use crate::queue::Progress;
+
+/// What an answer has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Until the record is queued, within the loss bound: symmetric crypto calls.
+    Queued,
+    /// Until the record is on the disk: control operations, uses of asymmetric private keys, and every
+    /// call of an instance whose audit is strict.
+    Durable,
+}
+
+/// A queued record. The call is answered only after [`Ticket::wait`].
+#[must_use = "a call is answered after its record's wait, not before"]
+pub struct Ticket {
+    shared: Arc<Shared>,
+    sequence: u64,
+    /// Whether the oldest record had waited for the whole loss window when this one came.
+    late: bool,
+}
+
+impl Ticket {
+    pub(crate) const fn new(shared: Arc<Shared>, sequence: u64, late: bool) -> Self {
+        Self { shared, sequence, late }
+    }
+
+    /// Returns the record's position in the log.
+    #[must_use]
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Waits for what the answer has to wait for.
+    ///
+    /// # Errors
+    /// The [`Outage`] because of which the call must not be answered.
+    pub async fn wait(self, wait: Wait) -> Result<(), Outage> {
+        match wait {
+            Wait::Queued => self.queued().await,
+            Wait::Durable => self.durable().await,
+        }
+    }
+
+    /// Waits until the call may be answered under the loss bound: mostly not at all, but for the
+    /// record's sync when the disk is slower than [`crate::LOSS_WINDOW`].
+    ///
+    /// # Errors
+    /// As [`Ticket::durable`].
+    pub async fn queued(&self) -> Result<(), Outage> {
+        if self.late { self.durable().await } else { Ok(()) }
+    }
+
+    /// Waits until the record is on the disk. Needs a Tokio runtime with its timer.
+    ///
+    /// # Errors
+    /// The [`Outage`] that keeps it from the disk; [`Outage::Stalled`] after the stall limit. The
+    /// record may yet be written, so the log can hold a call that was not answered, never the reverse.
+    pub async fn durable(&self) -> Result<(), Outage> {
+        let queue = &self.shared.queue;
+        let mut progress = queue.watch();
+        let settled = |progress: &Progress| {
+            progress.head.sequence >= self.sequence || progress.outage.is_some()
+        };
+        match timeout(queue.stall_limit(), progress.wait_for(settled)).await {
+            Err(_) => Err(Outage::Stalled),
+            Ok(Err(_)) => Err(Outage::Crashed),
+            Ok(Ok(progress)) if progress.head.sequence >= self.sequence => Ok(()),
+            Ok(Ok(progress)) => Err(progress.outage.unwrap_or(Outage::Crashed)),
+        }
+    }
+}

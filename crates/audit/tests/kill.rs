@@ -1,0 +1,169 @@
+//! A process killed in the middle of its commits loses nothing that it was promised.
+//!
+//! Alone in its file: a process that is being started holds its parent's locks for an instant.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop there")]
+
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use twinkeep_audit::call::{Decision, Principal, PrincipalKind, Resources, Surface};
+use twinkeep_audit::record::{Entry, MarkEvent};
+use twinkeep_audit::{Call, Identity, Log, Options, Record, SEGMENT_BYTES_MIN, Text, verify};
+use twinkeep_core::clock::{Clock, UnixMs};
+use twinkeep_core::id::{ClusterId, InstanceId, NodeId, RequestId};
+use twinkeep_core::name::ZoneName;
+
+/// Tells the child where to write; without it the child's test has nothing to do.
+const CHILD_DIRECTORY: &str = "TWINKEEP_AUDIT_TEST_DIRECTORY";
+const CHILD_BASE: &str = "TWINKEEP_AUDIT_TEST_BASE";
+const CHILD: &str = "child_appends_until_it_is_killed";
+const ROUNDS: u64 = 20;
+const WRITERS: u64 = 8;
+/// Keeps the numbers of rounds and of writers apart.
+const STRIDE: u64 = 1_000_000;
+
+struct StandingClock;
+
+impl Clock for StandingClock {
+    fn unix_ms(&self) -> UnixMs {
+        1_700_000_000_000
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+fn open(path: &Path) -> Log {
+    let identity = Identity {
+        cluster: ClusterId::from_bytes([0x10; 16]),
+        node: NodeId::new(3).unwrap(),
+        zone: ZoneName::parse("zone-a").unwrap(),
+    };
+    // Small segments, so that some kills come in the middle of a rotation.
+    let options = Options {
+        segment_bytes: SEGMENT_BYTES_MIN,
+        reserve_bytes: 2 * SEGMENT_BYTES_MIN,
+        ..Options::default()
+    };
+    Log::open(path, identity, &options, Arc::new(StandingClock)).unwrap()
+}
+
+fn call(n: u64) -> Call {
+    let mut request = [0; 16];
+    request[8..].copy_from_slice(&n.to_be_bytes());
+    Call {
+        time_unix_ns: 1_700_000_000_000_000_000,
+        request: RequestId::from_bytes(request),
+        client_trace: None,
+        instance: InstanceId::CLUSTER,
+        principal: Principal {
+            kind: PrincipalKind::Caller,
+            name: Text::new("app"),
+            credential: None,
+        },
+        source: None,
+        surface: Surface::Grpc,
+        operation: Text::new("Sign"),
+        resources: Resources::default(),
+        algorithm: None,
+        context: None,
+        input_bytes: 32,
+        output_bytes: 64,
+        decision: Decision::Allow,
+        outcome: Text::new("OK"),
+        backend: None,
+        latency_us: 100,
+        retries: 0,
+    }
+}
+
+fn number(record: &Record) -> Option<u64> {
+    let Entry::Call(call) = &record.entry else { return None };
+    Some(u64::from_be_bytes(call.request.as_bytes()[8..].try_into().unwrap()))
+}
+
+fn is_loss(record: &Record) -> bool {
+    matches!(record.entry, Entry::Mark(mark) if matches!(mark.event, MarkEvent::LossPossible { .. }))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// Not a test by itself: the process that the test below kills.
+#[test]
+fn child_appends_until_it_is_killed() {
+    let Some(path) = std::env::var_os(CHILD_DIRECTORY) else { return };
+    let base: u64 = std::env::var(CHILD_BASE).unwrap().parse().unwrap();
+    let log = Arc::new(open(Path::new(&path)));
+    let writer = |writer: u64| {
+        let log = Arc::clone(&log);
+        move || {
+            let runtime = runtime();
+            for n in (base + writer * STRIDE).. {
+                runtime.block_on(log.append(call(n)).unwrap().durable()).unwrap();
+                // One write a line: whole in the pipe, or not there.
+                std::io::stdout().write_all(format!("durable {n}\n").as_bytes()).unwrap();
+            }
+        }
+    };
+    let threads: Vec<_> = (0..WRITERS).map(|n| thread::spawn(writer(n))).collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn no_durable_record_is_missing_after_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit");
+    let mut promised = Vec::new();
+    for round in 0..ROUNDS {
+        let before = promised.len();
+        promised.extend(run_and_kill(&path, round));
+        assert!(promised.len() >= before + 100, "round {round} promised too little");
+    }
+    let log = open(&path);
+    let mut tail = log.tail(1);
+    let (mut found, mut losses) = (HashSet::new(), 0);
+    loop {
+        let records = tail.read(usize::MAX).unwrap();
+        if records.is_empty() {
+            break;
+        }
+        losses += records.iter().filter(|record| is_loss(record)).count() as u64;
+        found.extend(records.iter().filter_map(number));
+    }
+    let missing = promised.iter().filter(|n| !found.contains(n)).count();
+    assert_eq!(missing, 0, "of {} promised", promised.len());
+    assert_eq!(losses, ROUNDS);
+    log.close().unwrap();
+    let report = verify(&path, None).unwrap();
+    assert!(report.is_intact(), "{:?}", report.findings);
+    println!("{} durable records over {ROUNDS} kills, none missing", promised.len());
+}
+
+/// Runs a child until a moment that differs from round to round; returns what it was promised.
+fn run_and_kill(directory: &Path, round: u64) -> Vec<u64> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", CHILD, "--nocapture", "--test-threads=1"])
+        .env(CHILD_DIRECTORY, directory)
+        .env(CHILD_BASE, (round * WRITERS * STRIDE).to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut durable =
+        lines.filter_map(|line| line.strip_prefix("durable ").and_then(|n| n.parse().ok()));
+    let before = usize::try_from(100 + round * 37).unwrap();
+    let mut promised: Vec<u64> = durable.by_ref().take(before).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What it was promised before the kill and nobody had read yet.
+    promised.extend(durable);
+    promised
+}
