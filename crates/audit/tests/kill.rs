@@ -9,14 +9,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
-use twinkeep_audit::call::{Decision, Principal, PrincipalKind, Resources, Surface};
 use twinkeep_audit::record::{Entry, MarkEvent};
-use twinkeep_audit::{Call, Identity, Log, Options, Record, SEGMENT_BYTES_MIN, Text, verify};
-use twinkeep_core::clock::{Clock, UnixMs};
-use twinkeep_core::id::{ClusterId, InstanceId, NodeId, RequestId};
-use twinkeep_core::name::ZoneName;
+use twinkeep_audit::{Log, Options, Record, SEGMENT_BYTES_MIN, verify};
+
+mod support;
 
 /// Tells the child where to write; without it the child's test has nothing to do.
 const CHILD_DIRECTORY: &str = "TWINKEEP_AUDIT_TEST_DIRECTORY";
@@ -27,60 +24,15 @@ const WRITERS: u64 = 8;
 /// Keeps the numbers of rounds and of writers apart.
 const STRIDE: u64 = 1_000_000;
 
-struct StandingClock;
-
-impl Clock for StandingClock {
-    fn unix_ms(&self) -> UnixMs {
-        1_700_000_000_000
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
 fn open(path: &Path) -> Log {
-    let identity = Identity {
-        cluster: ClusterId::from_bytes([0x10; 16]),
-        node: NodeId::new(3).unwrap(),
-        zone: ZoneName::parse("zone-a").unwrap(),
-    };
     // Small segments, so that some kills come in the middle of a rotation.
     let options = Options {
         segment_bytes: SEGMENT_BYTES_MIN,
         reserve_bytes: 2 * SEGMENT_BYTES_MIN,
         ..Options::default()
     };
-    Log::open(path, identity, &options, Arc::new(StandingClock)).unwrap()
-}
-
-fn call(n: u64) -> Call {
-    let mut request = [0; 16];
-    request[8..].copy_from_slice(&n.to_be_bytes());
-    Call {
-        time_unix_ns: 1_700_000_000_000_000_000,
-        request: RequestId::from_bytes(request),
-        client_trace: None,
-        instance: InstanceId::CLUSTER,
-        principal: Principal {
-            kind: PrincipalKind::Caller,
-            name: Text::new("app"),
-            credential: None,
-        },
-        source: None,
-        surface: Surface::Grpc,
-        operation: Text::new("Sign"),
-        resources: Resources::default(),
-        algorithm: None,
-        context: None,
-        input_bytes: 32,
-        output_bytes: 64,
-        decision: Decision::Allow,
-        outcome: Text::new("OK"),
-        backend: None,
-        latency_us: 100,
-        retries: 0,
-    }
+    let clock = Arc::new(support::SteadyClock::default());
+    Log::open(path, support::identity(), &options, clock).unwrap()
 }
 
 fn number(record: &Record) -> Option<u64> {
@@ -92,10 +44,6 @@ fn is_loss(record: &Record) -> bool {
     matches!(record.entry, Entry::Mark(mark) if matches!(mark.event, MarkEvent::LossPossible { .. }))
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
-}
-
 /// Not a test by itself: the process that the test below kills.
 #[test]
 fn child_appends_until_it_is_killed() {
@@ -105,9 +53,9 @@ fn child_appends_until_it_is_killed() {
     let writer = |writer: u64| {
         let log = Arc::clone(&log);
         move || {
-            let runtime = runtime();
+            let runtime = support::runtime();
             for n in (base + writer * STRIDE).. {
-                runtime.block_on(log.append(call(n)).unwrap().durable()).unwrap();
+                runtime.block_on(log.append(support::call(n)).unwrap().durable()).unwrap();
                 // One write a line: whole in the pipe, or not there.
                 std::io::stdout().write_all(format!("durable {n}\n").as_bytes()).unwrap();
             }
