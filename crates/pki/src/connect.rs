@@ -33,6 +33,7 @@ type Observer = Arc<dyn Fn(&ConnectInfo) + Send + Sync>;
 pub struct Connector {
     tls: TlsConnector,
     limit: Duration,
+    tcp_limit: Duration,
     observer: Option<Observer>,
 }
 
@@ -47,7 +48,13 @@ impl Connector {
     /// to the end of the handshake.
     #[must_use]
     pub fn new(config: Arc<ClientConfig>, limit: Duration) -> Self {
-        Self { tls: config.into(), limit, observer: None }
+        Self { tls: config.into(), limit, tcp_limit: limit, observer: None }
+    }
+
+    /// Bounds the wait for each address of the host on its own: a silent one leaves time for the next.
+    #[must_use]
+    pub fn tcp_limit(self, tcp_limit: Duration) -> Self {
+        Self { tcp_limit, ..self }
     }
 
     /// Tells somebody of each new connection: who answers, and the keying material that a join is bound to.
@@ -69,7 +76,7 @@ impl Connector {
     async fn shake_hands(self, uri: &Uri) -> io::Result<TlsStream<TcpStream>> {
         let (host, port) = host_and_port(uri)?;
         let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
-        let (tcp, remote) = connect_tcp(host, port).await?;
+        let (tcp, remote) = connect_tcp(host, port, self.tcp_limit).await?;
         let stream = self.tls.connect(name, tcp).await?;
         if let Some(observer) = &self.observer {
             let tls = stream.get_ref().1;
@@ -83,15 +90,22 @@ impl Connector {
 }
 
 /// Tries the addresses of a host in turn.
-async fn connect_tcp(host: &str, port: u16) -> io::Result<(TcpStream, SocketAddr)> {
+async fn connect_tcp(
+    host: &str,
+    port: u16,
+    limit: Duration,
+) -> io::Result<(TcpStream, SocketAddr)> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
     for address in lookup_host((host, port)).await? {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => {
+        match timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
                 tcp.set_nodelay(true)?;
                 return Ok((tcp, address));
             }
-            Err(error) => last = error,
+            Ok(Err(error)) => last = error,
+            Err(_) => {
+                last = io::Error::new(io::ErrorKind::TimedOut, format!("{address} is silent"))
+            }
         }
     }
     Err(last)
