@@ -1,1 +1,71 @@
 //! Rust client: endpoints, leader hints, deadlines, retries, read-your-writes.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use twinkeep_client::{Client, v1};
+//!
+//! let client = Client::builder()
+//!     .endpoint_in("zone-a", "127.0.1.11:7101")
+//!     .endpoint_in("zone-b", "127.0.2.11:7101")
+//!     .zone("zone-a")
+//!     .root_file("roots.pem")
+//!     .identity_files("app.pem", "app.key")
+//!     .build()?;
+//! let request = v1::EncryptRequest {
+//!     key_id: "key-00112233445566778899aabbccddeeff".into(),
+//!     plaintext: "a secret".into(),
+//!     ..Default::default()
+//! };
+//! let ciphertext = client.encrypt(request).await?.ciphertext;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Client`] is cheap to clone and shared between tasks. Its calls take and give the messages of
+//! [`v1`]; on top of them it does the following.
+//!
+//! - **Finds nodes.** The endpoints given at the start, and what the cluster says of itself ([`topology`](Client::watch_topology)).
+//! - **Prefers the near zone**, and among its nodes the one with the fewest open calls.
+//! - **Avoids failing nodes.** Three failures in a row, or a refused connection, eject a node for a
+//!   while; then one call tries it again.
+//! - **Tries again where that is safe** ([`Safety`]): on another node, in another zone first, within a
+//!   retry budget that keeps a brown-out from being amplified.
+//! - **Hedges.** A crypto call without an answer after max(10 ms, 2 × p95) is sent to the other zone as
+//!   well; the first answer counts.
+//! - **Reads its own writes.** The highest `state_index` seen so far goes into each request.
+//! - **Checks sums.** CRC-32C of what is sent and received; damage on the way is tried again.
+//! - **Names control writes.** A call that makes something carries an idempotency token, so that it can
+//!   be sent twice and happen once.
+//!
+//! What the client does not do: it wipes no buffer inside tonic and h2. What comes back in clear can be
+//! wiped with [`wipe`] once it is used.
+
+mod budget;
+mod builder;
+mod call;
+mod client;
+mod error;
+mod latency;
+mod message;
+mod node;
+mod pool;
+mod safety;
+mod sums;
+mod topology;
+
+pub use builder::{BuildError, Builder};
+pub use client::{Answers, Client};
+pub use error::{Error, Outcome};
+pub use safety::Safety;
+/// The messages of the service.
+pub use twinkeep_proto::v1;
+
+use bytes::Bytes;
+use zeroize::Zeroize;
+
+/// Overwrites secret bytes of an answer, if nobody else holds them.
+///
+/// Returns whether it did: other clones of the same [`Bytes`] keep them alive.
+pub fn wipe(secret: Bytes) -> bool {
+    secret.try_into_mut().map(|mut bytes| bytes.as_mut().zeroize()).is_ok()
+}

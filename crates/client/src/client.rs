@@ -1,0 +1,417 @@
+//! The calls.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::task::AbortHandle;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status, Streaming};
+use twinkeep_pki::Credential;
+use twinkeep_pki::credential::CredentialError;
+use twinkeep_proto::v1;
+use twinkeep_proto::v1::access_service_client::AccessServiceClient;
+use twinkeep_proto::v1::audit_service_client::AuditServiceClient;
+use twinkeep_proto::v1::cluster_service_client::ClusterServiceClient;
+use twinkeep_proto::v1::crypto_service_client::CryptoServiceClient;
+use twinkeep_proto::v1::instance_service_client::InstanceServiceClient;
+use twinkeep_proto::v1::key_service_client::KeyServiceClient;
+
+use crate::budget::Budget;
+use crate::builder::{Builder, now_unix};
+use crate::call::{Terms, call};
+use crate::error::{Error, Outcome};
+use crate::latency::Latency;
+use crate::message::{Answer, Ask};
+use crate::node::Node;
+use crate::pool::Pool;
+use crate::safety::Safety;
+
+/// What all clones of a client share.
+pub(crate) struct Shared {
+    pub(crate) pool: Pool,
+    pub(crate) budget: Budget,
+    pub(crate) crypto_limit: Duration,
+    pub(crate) control_limit: Duration,
+    pub(crate) own: Option<Arc<Credential>>,
+    /// The highest state that an answer rested on.
+    pub(crate) seen: AtomicU64,
+    pub(crate) single: Latency,
+    pub(crate) batch: Latency,
+    /// The task that follows the topology.
+    pub(crate) watching: OnceLock<AbortHandle>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(watching) = self.watching.get() {
+            watching.abort();
+        }
+    }
+}
+
+impl Shared {
+    /// Notes the state that an answer rested on.
+    pub(crate) fn saw(&self, state_index: u64) {
+        self.seen.fetch_max(state_index, Ordering::Relaxed);
+    }
+
+    /// Notes how long a call took.
+    pub(crate) fn took(&self, safety: Safety, time: Duration) {
+        match safety {
+            Safety::Crypto => self.single.record(time),
+            Safety::Batch => self.batch.record(time),
+            Safety::Read | Safety::Repeatable | Safety::Once => {}
+        }
+    }
+
+    /// Returns the silence after which a second node is asked.
+    pub(crate) fn hedge_after(&self, safety: Safety) -> Duration {
+        const MS: Duration = Duration::from_millis(1);
+        match safety {
+            Safety::Crypto => (self.single.p95() * 2).clamp(10 * MS, 250 * MS),
+            Safety::Batch => (self.batch.p95() * 2).clamp(50 * MS, 1000 * MS),
+            Safety::Read => 250 * MS,
+            Safety::Repeatable | Safety::Once => 300 * MS,
+        }
+    }
+
+    fn limit(&self, safety: Safety) -> Duration {
+        if safety.crypto() { self.crypto_limit } else { self.control_limit }
+    }
+}
+
+/// A client of one cluster. Cheap to clone; all clones share connections and what was learnt.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    limit: Option<Duration>,
+    only: Option<Arc<Node>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("nodes", &self.shared.pool.len())
+            .field("only", &self.only.as_ref().map(|node| &node.address))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Begins to describe a client.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, limit: None, only: None }
+    }
+
+    /// Returns a client whose calls have this much time from beginning to end, retries included.
+    #[must_use]
+    pub fn with_deadline(&self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self.clone() }
+    }
+
+    /// Returns a client that asks this node alone, once, without retry or hedge: for calls about the
+    /// answering node, such as [`Self::unseal`]. `None` if the address is none.
+    #[must_use]
+    pub fn at(&self, address: &str) -> Option<Self> {
+        let node = self.shared.pool.at(address)?;
+        Some(Self { only: Some(node), ..self.clone() })
+    }
+
+    /// Returns the highest `state_index` that an answer had, which all further requests ask for.
+    #[must_use]
+    pub fn state_index(&self) -> u64 {
+        self.shared.seen.load(Ordering::Relaxed)
+    }
+
+    /// Raises the state that all further requests ask for: for handing on what another process wrote.
+    pub fn require_state_index(&self, state_index: u64) {
+        self.shared.saw(state_index);
+    }
+
+    /// Reads the identity's files again; new connections show the new certificate.
+    ///
+    /// # Errors
+    /// [`CredentialError`] with what is wrong with the files; the old certificate then stays in use.
+    pub fn reload_identity(&self) -> Result<(), CredentialError> {
+        let own = self.shared.own.as_ref().ok_or(CredentialError::NoFiles)?;
+        own.reload(now_unix()).map(drop)
+    }
+
+    pub(crate) fn terms(&self, safety: Safety) -> Terms {
+        let limit = self.limit.unwrap_or_else(|| self.shared.limit(safety));
+        Terms { safety, limit, only: self.only.clone() }
+    }
+
+    /// Makes a call with one answer.
+    async fn exchange<R, F>(
+        &self,
+        safety: fn(&R) -> Safety,
+        mut request: R,
+        send: fn(Channel, Request<R>) -> F,
+    ) -> Result<R::Answer, Error>
+    where
+        R: Ask,
+        F: Future<Output = Result<Response<R::Answer>, Status>> + Send + 'static,
+    {
+        self.fill(&mut request);
+        let sending = |channel, left| {
+            let answering = send(channel, timed(request.clone(), left));
+            async move { Ok(answering.await?.into_inner()) }.boxed()
+        };
+        let terms = self.terms(safety(&request));
+        call(&self.shared, &terms, &sending, &|answer| request.check(answer)).await
+    }
+
+    /// Opens a stream of answers.
+    async fn stream<R, F>(
+        &self,
+        mut request: R,
+        send: fn(Channel, Request<R>) -> F,
+    ) -> Result<Answers<R::Answer>, Error>
+    where
+        R: Ask,
+        F: Future<Output = Result<Response<Streaming<R::Answer>>, Status>> + Send + 'static,
+    {
+        self.fill(&mut request);
+        // A stream lives longer than the time that opening it may take, so it gets no timeout of its own.
+        let sending = |channel, _| {
+            let opening = send(channel, Request::new(request.clone()));
+            async move { Ok(Opened(opening.await?.into_inner())) }.boxed()
+        };
+        let terms = self.terms(Safety::Read);
+        let opened = call(&self.shared, &terms, &sending, &|_| Ok(())).await?;
+        Ok(Answers { stream: opened.0, shared: Arc::clone(&self.shared) })
+    }
+
+    fn fill<R: Ask>(&self, request: &mut R) {
+        request.prepare();
+        let wanted = request.min_state_index();
+        *wanted = (*wanted).max(self.state_index());
+    }
+}
+
+fn timed<R>(message: R, left: Duration) -> Request<R> {
+    let mut request = Request::new(message);
+    request.set_timeout(left);
+    request
+}
+
+/// A stream that was opened; it rests on no state yet.
+struct Opened<T>(Streaming<T>);
+
+impl<T: Send + 'static> Answer for Opened<T> {
+    fn state_index(&self) -> u64 {
+        0
+    }
+}
+
+/// A stream of answers from one node.
+pub struct Answers<T> {
+    stream: Streaming<T>,
+    shared: Arc<Shared>,
+}
+
+impl<T> fmt::Debug for Answers<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answers")
+    }
+}
+
+#[expect(private_bounds, reason = "all answers of the service have it; nobody else implements it")]
+impl<T: Answer> Answers<T> {
+    /// Waits for the next answer; `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// [`Error`] when the node fails or the connection breaks. The stream is then over: open it again.
+    pub async fn next(&mut self) -> Result<Option<T>, Error> {
+        let next = self.stream.message().await;
+        let next =
+            next.map_err(|status| Error::of(&status, 1, Outcome::NotDone, Duration::ZERO))?;
+        if let Some(answer) = &next {
+            self.shared.saw(answer.state_index());
+        }
+        Ok(next)
+    }
+
+    /// The stream alone, for who must not keep the client alive.
+    pub(crate) fn into_inner(self) -> Streaming<T> {
+        self.stream
+    }
+}
+
+/// Whether a change that names a revision may be sent twice: the second time it would be refused, and the
+/// caller would take its own change for somebody else's.
+const fn unless_pinned(expected_revision: u64) -> Safety {
+    if expected_revision == 0 { Safety::Repeatable } else { Safety::Once }
+}
+
+/// Whether a call that makes something carries its token.
+fn with_token(token: &[u8]) -> Safety {
+    if token.is_empty() { Safety::Once } else { Safety::Repeatable }
+}
+
+/// Writes one method for each call: its documentation, name, messages and safety.
+macro_rules! calls {
+    ($stub:ident: $($(#[$doc:meta])* $method:ident($ask:ident) -> $answer:ident: $safety:expr;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// [`Error`] says why, whether to try again, and whether it may have happened.
+                pub async fn $method(&self, request: v1::$ask) -> Result<v1::$answer, Error> {
+                    self.exchange($safety, request, |channel, request| async move {
+                        $stub::new(channel).$method(request).await
+                    })
+                    .await
+                }
+            )*
+        }
+    };
+}
+
+calls! { KeyServiceClient:
+    /// Makes a key. Without a token in the request the client draws one for this call.
+    create_key(CreateKeyRequest) -> CreateKeyResponse: |r| with_token(&r.idempotency_token);
+    /// Says what a key is, with its versions.
+    describe_key(DescribeKeyRequest) -> DescribeKeyResponse: |_| Safety::Read;
+    /// Lists keys, one page.
+    list_keys(ListKeysRequest) -> ListKeysResponse: |_| Safety::Read;
+    /// Lets a disabled key be used again.
+    enable_key(EnableKeyRequest) -> EnableKeyResponse: |r| unless_pinned(r.expected_revision);
+    /// Stops all use of a key.
+    disable_key(DisableKeyRequest) -> DisableKeyResponse: |r| unless_pinned(r.expected_revision);
+    /// Changes the description of a key.
+    update_key_description(UpdateKeyDescriptionRequest) -> UpdateKeyDescriptionResponse:
+        |r| unless_pinned(r.expected_revision);
+}
+
+calls! { CryptoServiceClient:
+    /// Encrypts under a key.
+    encrypt(EncryptRequest) -> EncryptResponse: |_| Safety::Crypto;
+    /// Encrypts, many at once.
+    encrypt_batch(EncryptBatchRequest) -> EncryptBatchResponse: |_| Safety::Batch;
+    /// Decrypts.
+    decrypt(DecryptRequest) -> DecryptResponse: |_| Safety::Crypto;
+    /// Decrypts, many at once.
+    decrypt_batch(DecryptBatchRequest) -> DecryptBatchResponse: |_| Safety::Batch;
+    /// Moves a ciphertext to another key.
+    re_encrypt(ReEncryptRequest) -> ReEncryptResponse: |_| Safety::Crypto;
+    /// Moves ciphertexts to another key, many at once.
+    re_encrypt_batch(ReEncryptBatchRequest) -> ReEncryptBatchResponse: |_| Safety::Batch;
+    /// Makes a data key.
+    generate_data_key(GenerateDataKeyRequest) -> GenerateDataKeyResponse: |_| Safety::Crypto;
+    /// Makes data keys, many at once.
+    generate_data_key_batch(GenerateDataKeyBatchRequest) -> GenerateDataKeyBatchResponse:
+        |_| Safety::Batch;
+    /// Makes a data key and returns it encrypted alone.
+    generate_data_key_without_plaintext(GenerateDataKeyWithoutPlaintextRequest)
+        -> GenerateDataKeyWithoutPlaintextResponse: |_| Safety::Crypto;
+    /// Makes data keys and returns them encrypted alone, many at once.
+    generate_data_key_without_plaintext_batch(GenerateDataKeyWithoutPlaintextBatchRequest)
+        -> GenerateDataKeyWithoutPlaintextBatchResponse: |_| Safety::Batch;
+    /// Signs.
+    sign(SignRequest) -> SignResponse: |_| Safety::Crypto;
+    /// Signs, many at once.
+    sign_batch(SignBatchRequest) -> SignBatchResponse: |_| Safety::Batch;
+    /// Verifies a signature.
+    verify(VerifyRequest) -> VerifyResponse: |_| Safety::Crypto;
+    /// Verifies signatures, many at once.
+    verify_batch(VerifyBatchRequest) -> VerifyBatchResponse: |_| Safety::Batch;
+    /// Makes a message authentication code.
+    generate_mac(GenerateMacRequest) -> GenerateMacResponse: |_| Safety::Crypto;
+    /// Makes message authentication codes, many at once.
+    generate_mac_batch(GenerateMacBatchRequest) -> GenerateMacBatchResponse: |_| Safety::Batch;
+    /// Verifies a message authentication code.
+    verify_mac(VerifyMacRequest) -> VerifyMacResponse: |_| Safety::Crypto;
+    /// Verifies message authentication codes, many at once.
+    verify_mac_batch(VerifyMacBatchRequest) -> VerifyMacBatchResponse: |_| Safety::Batch;
+    /// Returns the public half of a key.
+    get_public_key(GetPublicKeyRequest) -> GetPublicKeyResponse: |_| Safety::Crypto;
+    /// Returns the public halves of keys, many at once.
+    get_public_key_batch(GetPublicKeyBatchRequest) -> GetPublicKeyBatchResponse: |_| Safety::Batch;
+    /// Draws random bytes.
+    generate_random(GenerateRandomRequest) -> GenerateRandomResponse: |_| Safety::Crypto;
+    /// Draws random bytes, many times at once.
+    generate_random_batch(GenerateRandomBatchRequest) -> GenerateRandomBatchResponse:
+        |_| Safety::Batch;
+}
+
+calls! { ClusterServiceClient:
+    /// Says how the cluster and the answering node are.
+    get_status(GetStatusRequest) -> GetStatusResponse: |_| Safety::Read;
+    /// Lists the members.
+    list_members(ListMembersRequest) -> ListMembersResponse: |_| Safety::Read;
+    /// Lets a node join. Each answer gives an id away, so it is not sent twice.
+    admit_node(AdmitNodeRequest) -> AdmitNodeResponse: |_| Safety::Once;
+    /// Gives learners a vote.
+    promote_nodes(PromoteNodesRequest) -> PromoteNodesResponse: |_| Safety::Repeatable;
+    /// Takes a node out for ever.
+    remove_node(RemoveNodeRequest) -> RemoveNodeResponse: |_| Safety::Repeatable;
+    /// Gives the answering node a share or the passphrase; see [`Self::at`].
+    unseal(UnsealRequest) -> UnsealResponse: |_| Safety::Once;
+    /// Seals the answering node; see [`Self::at`].
+    seal(SealRequest) -> SealResponse: |_| Safety::Once;
+}
+
+calls! { InstanceServiceClient:
+    /// Makes an instance. Without a token in the request the client draws one for this call.
+    create_instance(CreateInstanceRequest) -> CreateInstanceResponse:
+        |r| with_token(&r.idempotency_token);
+    /// Says what an instance is.
+    describe_instance(DescribeInstanceRequest) -> DescribeInstanceResponse: |_| Safety::Read;
+    /// Lists instances, one page.
+    list_instances(ListInstancesRequest) -> ListInstancesResponse: |_| Safety::Read;
+}
+
+calls! { AccessServiceClient:
+    /// Certifies a caller's key; a second certificate for the same key does no harm.
+    issue_caller_certificate(IssueCallerCertificateRequest) -> IssueCallerCertificateResponse:
+        |_| Safety::Repeatable;
+    /// Gives roles to a caller.
+    grant_roles(GrantRolesRequest) -> GrantRolesResponse: |r| unless_pinned(r.expected_revision);
+    /// Takes roles from a caller.
+    revoke_roles(RevokeRolesRequest) -> RevokeRolesResponse: |r| unless_pinned(r.expected_revision);
+    /// Lists who holds which roles, one page.
+    list_role_bindings(ListRoleBindingsRequest) -> ListRoleBindingsResponse: |_| Safety::Read;
+}
+
+impl Client {
+    /// Follows which nodes serve where, as one node sees it. The client does so by itself; this is for
+    /// showing it.
+    ///
+    /// # Errors
+    /// [`Error`] when no node opens the stream.
+    pub async fn watch_topology(
+        &self,
+        request: v1::WatchTopologyRequest,
+    ) -> Result<Answers<v1::WatchTopologyResponse>, Error> {
+        self.stream(request, |channel, request| async move {
+            ClusterServiceClient::new(channel).watch_topology(request).await
+        })
+        .await
+    }
+
+    /// Reads the audit records of one node; see [`Self::at`].
+    ///
+    /// # Errors
+    /// [`Error`] when the node does not open the stream.
+    pub async fn tail_audit(
+        &self,
+        request: v1::TailAuditRequest,
+    ) -> Result<Answers<v1::TailAuditResponse>, Error> {
+        self.stream(request, |channel, request| async move {
+            AuditServiceClient::new(channel).tail_audit(request).await
+        })
+        .await
+    }
+}

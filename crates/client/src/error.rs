@@ -1,0 +1,160 @@
+//! Why a call failed, and whether to try it again.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+
+/// Whether a call that failed may have happened all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did not happen.
+    NotDone,
+    /// It may have happened: an answer was lost. Look before trying again.
+    Unknown,
+}
+
+/// Why a call failed. The text says what to do; texts of the service are passed on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A field of the request is wrong, or a ciphertext does not open.
+    #[error("{0}")]
+    Invalid(String),
+    /// The service does not know the caller.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The caller may not do this, or what it names does not exist.
+    #[error("{0}")]
+    Denied(String),
+    /// What the call names does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// What the call would make exists.
+    #[error("{0}")]
+    Exists(String),
+    /// The state of the key, node or cluster forbids the call.
+    #[error("{0}")]
+    Precondition(String),
+    /// Another change came first.
+    #[error("{0}")]
+    Aborted(String),
+    /// A limit or quota is reached.
+    #[error("{0}")]
+    Exhausted(String),
+    /// No node could serve the call.
+    #[error("{message} (after {attempts} attempts)")]
+    Unavailable {
+        /// What the last node said, or why it could not be reached.
+        message: String,
+        /// How often the call was tried.
+        attempts: u32,
+        /// Whether the call may have happened.
+        outcome: Outcome,
+    },
+    /// There was no answer in time.
+    #[error("no answer within {limit:?}: {message}")]
+    DeadlineExceeded {
+        /// The time that the call had.
+        limit: Duration,
+        /// What went wrong last, or that nothing was heard.
+        message: String,
+        /// Whether the call may have happened.
+        outcome: Outcome,
+    },
+    /// A checksum did not match, on several nodes.
+    #[error("{0}: the call was damaged on its way, again and again")]
+    Damaged(String),
+    /// The service failed; its text has the request's id for its operator.
+    #[error("{0}")]
+    Internal(String),
+    /// A code that the service does not use: a proxy, or something else, answered.
+    #[error("{code:?}: {message}")]
+    Other {
+        /// The gRPC code.
+        code: Code,
+        /// What came with it.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Tells whether the same call may succeed later without any change.
+    ///
+    /// For calls that make something see [`Self::outcome`] too: with the same idempotency token it is safe
+    /// to send them again, without one it is not while the outcome is unknown.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Aborted(_)
+            | Self::Exhausted(_)
+            | Self::Unavailable { .. }
+            | Self::DeadlineExceeded { .. }
+            | Self::Damaged(_) => true,
+            Self::Invalid(_)
+            | Self::Unauthenticated(_)
+            | Self::Denied(_)
+            | Self::NotFound(_)
+            | Self::Exists(_)
+            | Self::Precondition(_)
+            | Self::Internal(_)
+            | Self::Other { .. } => false,
+        }
+    }
+
+    /// Tells whether the call may have happened although it failed.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unavailable { outcome, .. } | Self::DeadlineExceeded { outcome, .. } => *outcome,
+            Self::Internal(_) | Self::Damaged(_) | Self::Other { .. } => Outcome::Unknown,
+            _ => Outcome::NotDone,
+        }
+    }
+
+    /// Takes what a node answered, or what kept the answer away.
+    pub(crate) fn of(status: &Status, attempts: u32, outcome: Outcome, limit: Duration) -> Self {
+        let message = text(status);
+        match status.code() {
+            Code::InvalidArgument | Code::OutOfRange => Self::Invalid(message),
+            Code::Unauthenticated => Self::Unauthenticated(message),
+            Code::PermissionDenied => Self::Denied(message),
+            Code::NotFound => Self::NotFound(message),
+            Code::AlreadyExists => Self::Exists(message),
+            Code::FailedPrecondition => Self::Precondition(message),
+            Code::Aborted => Self::Aborted(message),
+            Code::ResourceExhausted => Self::Exhausted(message),
+            Code::Unavailable => Self::Unavailable { message, attempts, outcome },
+            Code::DeadlineExceeded => Self::DeadlineExceeded { limit, message, outcome },
+            Code::DataLoss => Self::Damaged(message),
+            Code::Internal => Self::Internal(message),
+            // A broken connection shows under several codes; what it means is one thing.
+            code if local(status) => {
+                tracing::debug!(?code, message, "connection failed");
+                Self::Unavailable { message, attempts, outcome }
+            }
+            code => Self::Other { code, message },
+        }
+    }
+}
+
+/// Tells whether a status was made on this side of the wire.
+pub(crate) fn local(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+/// Returns the message with the causes behind it, which tonic hides in the chain of sources.
+fn text(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

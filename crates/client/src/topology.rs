@@ -1,0 +1,60 @@
+//! Following what the cluster says of itself: nodes, zones, the leader.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tonic::Streaming;
+use twinkeep_proto::v1;
+
+use crate::client::{Client, Shared};
+use crate::error::Error;
+use crate::pool::Pool;
+
+/// The wait before another node is asked after a stream ended.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Follows the topology until the client is gone.
+pub(crate) fn follow(shared: Weak<Shared>) -> AbortHandle {
+    tokio::spawn(run(shared)).abort_handle()
+}
+
+async fn run(shared: Weak<Shared>) {
+    loop {
+        match open(&shared).await {
+            Some(Ok(stream)) => read(&shared, stream).await,
+            Some(Err(Error::Denied(why) | Error::Unauthenticated(why))) => {
+                tracing::debug!(why, "the cluster does not show its topology to this caller");
+                return;
+            }
+            Some(Err(error)) => tracing::debug!(%error, "topology unknown"),
+            None => return,
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Opens the stream; `None` when the client is gone.
+async fn open(
+    shared: &Weak<Shared>,
+) -> Option<Result<Streaming<v1::WatchTopologyResponse>, Error>> {
+    let client = Client::new(shared.upgrade()?);
+    let opened = client.watch_topology(v1::WatchTopologyRequest::default()).await;
+    // Not `Answers`: those would keep the client alive.
+    Some(opened.map(crate::client::Answers::into_inner))
+}
+
+async fn read(shared: &Weak<Shared>, mut stream: Streaming<v1::WatchTopologyResponse>) {
+    while let Ok(Some(view)) = stream.message().await {
+        let Some(shared) = shared.upgrade() else { return };
+        learn(&shared.pool, &view);
+    }
+}
+
+fn learn(pool: &Pool, view: &v1::WatchTopologyResponse) {
+    let leader = view.endpoints.iter().find(|node| node.node_id == view.leader_node_id);
+    let nodes: Vec<_> =
+        view.endpoints.iter().map(|node| (node.address.clone(), node.zone.clone())).collect();
+    pool.learn(&nodes, leader.map(|leader| leader.address.as_str()));
+}

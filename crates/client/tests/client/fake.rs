@@ -1,0 +1,362 @@
+//! Nodes that behave as a test tells them to. Each has a runtime of its own, so that it can be killed
+//! with all its connections at once, as SIGKILL does.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::slice::from_ref;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls_pki_types::UnixTime;
+use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
+use tokio::sync::watch;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::WatchStream;
+use tonic::transport::Server;
+use tonic::{Code, Request, Response, Status};
+use twinkeep_client::{Builder, Client, v1};
+use twinkeep_core::id::{ClusterId, Incarnation, NodeId};
+use twinkeep_pki::authority::Hosts;
+use twinkeep_pki::{
+    Authority, Callers, Credential, Endpoints, Limits, PrivateKey, Validity, incoming, pem, tls,
+};
+use twinkeep_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
+use twinkeep_proto::v1::crypto_service_server::{CryptoService, CryptoServiceServer};
+use twinkeep_proto::v1::key_service_server::{KeyService, KeyServiceServer};
+
+/// What a node does with calls.
+#[derive(Clone)]
+pub(crate) enum Way {
+    Answer,
+    /// Never answers.
+    Silent,
+    /// Refuses, with the leader's address if one is given.
+    Refuse(Code, Option<String>),
+    /// Answers with a damaged ciphertext.
+    Damage,
+}
+
+/// A call as a node saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) method: &'static str,
+    pub(crate) min_state_index: u64,
+    pub(crate) token: Vec<u8>,
+}
+
+struct State {
+    way: Mutex<Way>,
+    seen: Mutex<Vec<Seen>>,
+    state_index: Mutex<u64>,
+    topology: watch::Sender<Option<v1::WatchTopologyResponse>>,
+}
+
+pub(crate) struct Node {
+    pub(crate) address: String,
+    state: Arc<State>,
+    runtime: Option<Runtime>,
+}
+
+impl Node {
+    pub(crate) fn does(&self, way: Way) {
+        *self.state.way.lock().unwrap() = way;
+    }
+
+    pub(crate) fn refuses(&self, code: Code) {
+        self.does(Way::Refuse(code, None));
+    }
+
+    pub(crate) fn answers_from(&self, state_index: u64) {
+        *self.state.state_index.lock().unwrap() = state_index;
+    }
+
+    /// The calls seen, but those for the topology.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn forget(&self) {
+        self.state.seen.lock().unwrap().clear();
+    }
+
+    pub(crate) fn shows(&self, topology: v1::WatchTopologyResponse) {
+        self.state.topology.send_replace(Some(topology));
+    }
+
+    /// How many clients follow the topology here.
+    pub(crate) fn followers(&self) -> usize {
+        self.state.topology.receiver_count()
+    }
+
+    /// Ends all tasks and closes all sockets at once.
+    pub(crate) fn kill(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The certificates of a cluster.
+pub(crate) struct Cluster {
+    callers: Authority<Callers>,
+    endpoints: Authority<Endpoints>,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        let (id, validity) = (id(), validity());
+        Self {
+            callers: Authority::create(id, validity).unwrap(),
+            endpoints: Authority::create(id, validity).unwrap(),
+        }
+    }
+
+    pub(crate) fn node(&self) -> Node {
+        let key = PrivateKey::generate().unwrap();
+        let hosts = Hosts { addresses: vec!["127.0.0.1".parse().unwrap()], ..Hosts::default() };
+        let (node, first) = (NodeId::new(1).unwrap(), Incarnation::FIRST);
+        let certificate =
+            self.endpoints.issue_endpoint(&key.public_key(), node, first, &hosts, short());
+        let own = Arc::new(Credential::new(vec![certificate.unwrap()], &key, now()).unwrap());
+        let config = tls::endpoint(own, from_ref(self.callers.root()), id()).unwrap();
+
+        let state = Arc::new(State {
+            way: Mutex::new(Way::Answer),
+            seen: Mutex::default(),
+            state_index: Mutex::new(1),
+            topology: watch::channel(None).0,
+        });
+        let runtime = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serving = Arc::clone(&state);
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            Server::builder()
+                .add_service(CryptoServiceServer::from_arc(Arc::clone(&serving)))
+                .add_service(KeyServiceServer::from_arc(Arc::clone(&serving)))
+                .add_service(ClusterServiceServer::from_arc(serving))
+                .serve_with_incoming(incoming(listener, config, Limits::default()))
+                .await
+        });
+        Node { address, state, runtime: Some(runtime) }
+    }
+
+    /// A client of these nodes, which are in turn in zones a and b; it is in zone a.
+    pub(crate) fn client(&self, nodes: &[&Node]) -> Client {
+        self.builder(nodes).follow_topology(false).build().unwrap()
+    }
+
+    pub(crate) fn builder(&self, nodes: &[&Node]) -> Builder {
+        let key = PrivateKey::generate().unwrap();
+        let name = "app".parse().unwrap();
+        let certificate = self.callers.issue_caller(&key.public_key(), name, short()).unwrap();
+        let builder = Client::builder()
+            .root(pem::certificates(from_ref(self.endpoints.root())))
+            .identity(
+                pem::certificates(&[certificate]),
+                pem::danger_private_key(&key).as_bytes().to_vec(),
+            )
+            .zone("zone-a");
+        nodes
+            .iter()
+            .zip(["zone-a", "zone-b"].iter().cycle())
+            .fold(builder, |builder, (node, zone)| builder.endpoint_in(*zone, &node.address))
+    }
+}
+
+fn id() -> ClusterId {
+    ClusterId::from_bytes([7; 16])
+}
+
+fn now() -> u64 {
+    UnixTime::now().as_secs()
+}
+
+fn validity() -> Validity {
+    Validity::starting(now(), Duration::from_secs(7200))
+}
+
+fn short() -> Validity {
+    Validity::starting(now(), Duration::from_secs(3600))
+}
+
+/// An address where nobody listens.
+pub(crate) fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+impl State {
+    /// Notes the call and behaves.
+    async fn take(&self, seen: Seen) -> Result<Way, Status> {
+        self.seen.lock().unwrap().push(seen);
+        let way = self.way.lock().unwrap().clone();
+        match way {
+            Way::Silent => std::future::pending().await,
+            Way::Refuse(code, leader) => {
+                let mut status = Status::new(code, "as the test says");
+                if let Some(leader) = leader {
+                    status.metadata_mut().insert("x-twinkeep-leader", leader.parse().unwrap());
+                }
+                Err(status)
+            }
+            way => Ok(way),
+        }
+    }
+
+    fn state_index(&self) -> u64 {
+        *self.state_index.lock().unwrap()
+    }
+}
+
+type Answering<'a, A> = Pin<Box<dyn Future<Output = Result<Response<A>, Status>> + Send + 'a>>;
+
+/// The token of a request that has one.
+trait Token {
+    fn token(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+impl Token for v1::CreateKeyRequest {
+    fn token(&self) -> Vec<u8> {
+        self.idempotency_token.to_vec()
+    }
+}
+
+/// Writes a service: the calls that the tests use, then those that they do not.
+macro_rules! service {
+    ($service:ident: { $($method:ident $ask:ident $answer:ident $make:expr;)* } { $($unused:ident $unused_ask:ident $unused_answer:ident)* } $($rest:tt)*) => {
+        impl $service for State {
+            $(
+                fn $method<'life, 'call>(&'life self, request: Request<v1::$ask>) -> Answering<'call, v1::$answer>
+                where
+                    'life: 'call,
+                    Self: 'call,
+                {
+                    Box::pin(async move {
+                        let ask = request.into_inner();
+                        let seen = Seen {
+                            method: stringify!($method),
+                            min_state_index: ask.min_state_index,
+                            token: ask.token(),
+                        };
+                        let way = self.take(seen).await?;
+                        let make: fn(v1::$ask, Way) -> v1::$answer = $make;
+                        let answer = make(ask, way);
+                        Ok(Response::new(v1::$answer { state_index: self.state_index(), ..answer }))
+                    })
+                }
+            )*
+            $(
+                fn $unused<'life, 'call>(&'life self, _: Request<v1::$unused_ask>) -> Answering<'call, v1::$unused_answer>
+                where
+                    'life: 'call,
+                    Self: 'call,
+                {
+                    Box::pin(async { Err(Status::unimplemented("not in these tests")) })
+                }
+            )*
+            $($rest)*
+        }
+    };
+}
+
+impl Token for v1::EncryptRequest {}
+impl Token for v1::DescribeKeyRequest {}
+impl Token for v1::EnableKeyRequest {}
+impl Token for v1::AdmitNodeRequest {}
+
+fn encrypted(ask: v1::EncryptRequest, way: Way) -> v1::EncryptResponse {
+    let mut ciphertext = ask.plaintext.to_vec();
+    ciphertext.reverse();
+    let sum = crc32c::crc32c(&ciphertext);
+    if matches!(way, Way::Damage) {
+        ciphertext[0] ^= 1;
+    }
+    v1::EncryptResponse {
+        ciphertext: ciphertext.into(),
+        ciphertext_crc32c: sum,
+        verified_plaintext_crc32c: ask.plaintext_crc32c == Some(crc32c::crc32c(&ask.plaintext)),
+        ..Default::default()
+    }
+}
+
+service! { CryptoService:
+    { encrypt EncryptRequest EncryptResponse encrypted; }
+    {
+        encrypt_batch EncryptBatchRequest EncryptBatchResponse
+        decrypt DecryptRequest DecryptResponse
+        decrypt_batch DecryptBatchRequest DecryptBatchResponse
+        re_encrypt ReEncryptRequest ReEncryptResponse
+        re_encrypt_batch ReEncryptBatchRequest ReEncryptBatchResponse
+        generate_data_key GenerateDataKeyRequest GenerateDataKeyResponse
+        generate_data_key_batch GenerateDataKeyBatchRequest GenerateDataKeyBatchResponse
+        generate_data_key_without_plaintext GenerateDataKeyWithoutPlaintextRequest GenerateDataKeyWithoutPlaintextResponse
+        generate_data_key_without_plaintext_batch GenerateDataKeyWithoutPlaintextBatchRequest GenerateDataKeyWithoutPlaintextBatchResponse
+        sign SignRequest SignResponse
+        sign_batch SignBatchRequest SignBatchResponse
+        verify VerifyRequest VerifyResponse
+        verify_batch VerifyBatchRequest VerifyBatchResponse
+        generate_mac GenerateMacRequest GenerateMacResponse
+        generate_mac_batch GenerateMacBatchRequest GenerateMacBatchResponse
+        verify_mac VerifyMacRequest VerifyMacResponse
+        verify_mac_batch VerifyMacBatchRequest VerifyMacBatchResponse
+        get_public_key GetPublicKeyRequest GetPublicKeyResponse
+        get_public_key_batch GetPublicKeyBatchRequest GetPublicKeyBatchResponse
+        generate_random GenerateRandomRequest GenerateRandomResponse
+        generate_random_batch GenerateRandomBatchRequest GenerateRandomBatchResponse
+    }
+}
+
+service! { KeyService:
+    {
+        create_key CreateKeyRequest CreateKeyResponse |_, _| v1::CreateKeyResponse::default();
+        describe_key DescribeKeyRequest DescribeKeyResponse |_, _| v1::DescribeKeyResponse::default();
+        enable_key EnableKeyRequest EnableKeyResponse |_, _| v1::EnableKeyResponse::default();
+    }
+    {
+        list_keys ListKeysRequest ListKeysResponse
+        disable_key DisableKeyRequest DisableKeyResponse
+        update_key_description UpdateKeyDescriptionRequest UpdateKeyDescriptionResponse
+    }
+}
+
+type Topology =
+    Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::WatchTopologyResponse, Status>> + Send>>;
+
+service! { ClusterService:
+    { admit_node AdmitNodeRequest AdmitNodeResponse |_, _| v1::AdmitNodeResponse::default(); }
+    {
+        get_status GetStatusRequest GetStatusResponse
+        list_members ListMembersRequest ListMembersResponse
+        promote_nodes PromoteNodesRequest PromoteNodesResponse
+        remove_node RemoveNodeRequest RemoveNodeResponse
+        unseal UnsealRequest UnsealResponse
+        seal SealRequest SealResponse
+    }
+
+    type WatchTopologyStream = Topology;
+
+    fn watch_topology<'life, 'call>(&'life self, _: Request<v1::WatchTopologyRequest>) -> Answering<'call, Topology>
+    where
+        'life: 'call,
+        Self: 'call,
+    {
+        let views = WatchStream::new(self.topology.subscribe());
+        Box::pin(async { Ok(Response::new(Box::pin(views.filter_map(|view| view.map(Ok))) as Topology)) })
+    }
+}
+
+pub(crate) fn hello() -> v1::EncryptRequest {
+    v1::EncryptRequest { plaintext: "hello".into(), ..Default::default() }
+}

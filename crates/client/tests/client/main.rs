@@ -1,0 +1,8 @@
+//! The client against nodes that die, stall, lie and move, over real TLS.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test, in helpers too")]
+
+mod failover;
+mod fake;
+mod finding;
+mod retries;
