@@ -34,7 +34,7 @@ impl Record {
 
 fn put_call(out: &mut Map<String, Value>, call: &Call) {
     out.insert("kind".into(), "call".into());
-    out.insert("time".into(), time(call.time_unix_ns));
+    out.insert("time".into(), rfc3339(call.time_unix_ns).into());
     out.insert("request".into(), call.request.to_string().into());
     put(out, "client_trace", call.client_trace.as_ref().map(|trace| trace.as_str().into()));
     out.insert("instance".into(), call.instance.to_string().into());
@@ -58,7 +58,7 @@ fn put_call(out: &mut Map<String, Value>, call: &Call) {
 
 fn put_mark(out: &mut Map<String, Value>, mark: &Mark) {
     out.insert("kind".into(), "mark".into());
-    out.insert("time".into(), time(mark.time_unix_ns));
+    out.insert("time".into(), rfc3339(mark.time_unix_ns).into());
     let name = match mark.event {
         MarkEvent::Opened => "opened",
         MarkEvent::Closed => "closed",
@@ -77,12 +77,13 @@ fn put(out: &mut Map<String, Value>, name: &str, value: Option<Value>) {
     }
 }
 
-/// A time outside RFC 3339's years is written as the number it is, rather than not at all.
-fn time(unix_ns: u64) -> Value {
+/// Returns a time as RFC 3339 writes it. One outside its years, which no clock shows, is written as the
+/// number it is rather than not at all.
+pub(crate) fn rfc3339(unix_ns: u64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ns))
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok())
-        .map_or_else(|| unix_ns.into(), Value::from)
+        .unwrap_or_else(|| unix_ns.to_string())
 }
 
 fn principal(principal: &Principal) -> Value {

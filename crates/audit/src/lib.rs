@@ -2,8 +2,8 @@
 //!
 //! Every answered call of a caller, refusals too, leaves a [`Record`] in its node's [`Log`]. This crate
 //! says what a record holds ([`call`], [`record`]), keeps records in hash-chained segment files
-//! ([`log`]), lets others follow them ([`tail`]) and checks them later from the files alone
-//! ([`verify`]). Who writes a record, and what the answer waits for, is the API's business.
+//! ([`Log`]), lets others follow them ([`Tail`]) and checks them later from the files alone
+//! ([`verify()`]). Who writes a record, and what the answer waits for, is the API's business.
 //!
 //! The log falls on the safe side: a record that cannot be kept is an error before the key is used
 //! ([`Log::permit`]), never a wait without end and never a record dropped in silence.

@@ -1,7 +1,7 @@
 //! Finding the end of a log that an earlier run left.
 //!
 //! Only the newest two segments are read: the newest to find its end, the one before to see that the
-//! newest continues it. [`crate::verify`] reads all.
+//! newest continues it. [`mod@crate::verify`] reads all.
 //!
 //! An unfinished last commit is cut off: nobody was told that it is on the disk. Anything else that is
 //! wrong is a log that was damaged or altered, and it is refused rather than mended.

@@ -320,6 +320,27 @@ fn findings_are_bounded() {
 }
 
 #[test]
+fn report_reads_as_lines_that_say_what_to_look_at() {
+    let directory = directory();
+    let log = open(directory.path()).unwrap();
+    append_durably(&log, call(1));
+    drop(log);
+    let log = open(directory.path()).unwrap();
+    let head = log.close().unwrap();
+    drop(log);
+    fs::write(directory.path().join("notes"), "").unwrap();
+    let text = verify(directory.path(), None).unwrap().to_string();
+    let lines = [
+        "1 segments, 5 records",
+        &format!("head {head}"),
+        "crash before record 3, found 2023-11-14T22:13:20Z: records of at most 50 ms may be missing",
+        "finding: file \"notes\" does not belong to the log",
+        "not intact: 1 findings",
+    ];
+    assert_eq!(text.lines().collect::<Vec<_>>(), lines);
+}
+
+#[test]
 fn directory_that_is_not_there_is_an_error() {
     assert!(verify(Path::new("/nonexistent/audit"), None).is_err());
 }

@@ -54,6 +54,21 @@ impl Crashed {
         self.starts[sequence - 1]
     }
 
+    /// Writes a record anew, with all its sums.
+    fn forged(&self, n: usize, sequence: u64, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let frame = |n| match frame::parse(&self.bytes[self.start(n)..]) {
+            Parsed::Frame(frame) => frame,
+            other => panic!("{other:?}"),
+        };
+        let mut record = frame(n).record.to_vec();
+        change(&mut record);
+        let mut forged = Vec::new();
+        frame::push(&mut forged, frame(n - 1).chain, sequence, 0, &record);
+        let mut bytes = self.bytes.clone();
+        bytes.splice(self.start(n)..self.start(n + 1), forged);
+        bytes
+    }
+
     /// Opens the log with other bytes.
     fn open_with(&self, bytes: &[u8]) -> Result<Log, OpenError> {
         fs::write(segment_path(self.directory.path()), bytes).unwrap();
@@ -143,6 +158,23 @@ fn records_swapped_or_removed_are_refused() {
         assert!(matches!(refused, OpenError::Damaged { .. }), "{order:?}: {refused}");
     }
     crashed.open_with(&build(&[1, 2, 3, 4, 5, 6])).unwrap();
+}
+
+/// Its own checksum and chain are right; the chain of the next record is not.
+#[test]
+fn record_changed_with_all_its_sums_is_refused() {
+    let crashed = crashed();
+    let refused =
+        crashed.refused_with(&crashed.forged(2, 2, |record| *record.last_mut().unwrap() ^= 1));
+    assert!(matches!(refused, OpenError::Damaged { sequence: 3, .. }), "{refused}");
+}
+
+/// The chain alone would take a gap that its writer made.
+#[test]
+fn record_chained_with_another_sequence_is_refused() {
+    let crashed = crashed();
+    let refused = crashed.refused_with(&crashed.forged(3, 7, |_| ()));
+    assert!(matches!(refused, OpenError::Damaged { sequence: 3, .. }), "{refused}");
 }
 
 #[test]
