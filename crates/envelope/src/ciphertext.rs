@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::context::Context;
 use crate::frame::{self, Cause, Draw, Malformed, PREFIX_LEN, SealError};
-use crate::secret::OpenKey;
+use crate::secret::ExposeKey;
 
 const MAGIC: u8 = 0xcb;
 const FLAGS: u8 = 0;
@@ -78,7 +78,7 @@ impl Header {
 
 /// Seals a message under a key version. Salt and IV come from the operating system, one call.
 pub fn seal(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     header: &Header,
     context: &Context<'_>,
     plaintext: &[u8],
@@ -88,7 +88,7 @@ pub fn seal(
 
 /// Opens a message. The plaintext is wiped on drop; whoever hands it on may `std::mem::take` it.
 pub fn open(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     context: &Context<'_>,
     blob: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, InvalidCiphertext> {
@@ -96,7 +96,7 @@ pub fn open(
 }
 
 pub(crate) fn seal_with(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     header: &Header,
     context: &Context<'_>,
     plaintext: &[u8],
@@ -106,7 +106,7 @@ pub(crate) fn seal_with(
 }
 
 pub(crate) fn open_or_cause(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     context: &Context<'_>,
     blob: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Cause> {

@@ -20,7 +20,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::kdf;
-use crate::secret::OpenKey;
+use crate::secret::ExposeKey;
 
 /// Bytes that a frame adds to its plaintext.
 pub const OVERHEAD_BYTES: usize = BODY_AT + TAG_LEN;
@@ -101,7 +101,7 @@ impl Draw {
 
 /// Seals into one buffer of the final size. The caller vouches for a fresh `draw`.
 pub(crate) fn seal(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     label: &'static str,
     prefix: &[u8; PREFIX_LEN],
     bound_to: &BindingHash,
@@ -133,7 +133,7 @@ pub(crate) fn seal(
 
 /// Opens a blob whose prefix has been parsed. The output is wiped on drop, whatever happens.
 pub(crate) fn open(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     label: &'static str,
     bound_to: &BindingHash,
     blob: &[u8],
@@ -208,7 +208,7 @@ struct Derived(Zeroizing<[u8; 64]>);
 
 impl Derived {
     fn new(
-        key: &OpenKey,
+        key: &impl ExposeKey,
         label: &'static str,
         prefix: &[u8; PREFIX_LEN],
         salt: &[u8; SALT_LEN],

@@ -6,16 +6,21 @@
 
 use ring::hmac;
 
-use crate::secret::OpenKey;
+use crate::secret::{ExposeKey, OpenKey};
 
 /// Derives one 32-byte key. The same parent, label and context give the same key for ever.
 #[must_use]
-pub fn derive(parent: &OpenKey, label: &'static str, context: &[u8]) -> OpenKey {
+pub fn derive(parent: &impl ExposeKey, label: &'static str, context: &[u8]) -> OpenKey {
     OpenKey::build(|out| expand(parent, label, &[context], out))
 }
 
 /// Fills `out` with output blocks; `context` is the concatenation of its parts.
-pub(crate) fn expand(parent: &OpenKey, label: &'static str, context: &[&[u8]], out: &mut [u8]) {
+pub(crate) fn expand(
+    parent: &impl ExposeKey,
+    label: &'static str,
+    context: &[&[u8]],
+    out: &mut [u8],
+) {
     debug_assert!(!label.as_bytes().contains(&0), "a label has no zero byte");
     let bits = u32::try_from(out.len() * 8).expect("outputs are 32 or 64 bytes");
     let key = hmac::Key::new(hmac::HMAC_SHA256, parent.danger_expose());

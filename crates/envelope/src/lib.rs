@@ -20,4 +20,4 @@ mod tests;
 
 pub use context::{Context, InvalidContext};
 pub use frame::{Malformed, OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX, SealError};
-pub use secret::{OpenKey, RandomnessFailed, SecretBytes};
+pub use secret::{ExposeKey, OpenKey, RandomnessFailed, SecretBytes};

@@ -19,7 +19,7 @@ use twinkeep_core::id::{ClusterId, InstanceId, Revision};
 use twinkeep_core::record::{RecordKind, SealedBlob};
 
 use crate::frame::{self, BindingHash, Cause, Draw, Malformed, PREFIX_LEN, SealError};
-use crate::secret::{OpenKey, SecretBytes};
+use crate::secret::{ExposeKey, OpenKey, SecretBytes};
 
 const MAGIC: u8 = 0xce;
 const LABEL: &str = "kms-record-v1";
@@ -112,7 +112,7 @@ impl RecordBinding<'_> {
 
 /// Seals a record. Salt and IV come from the operating system, one call.
 pub fn seal(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     wrap: &Wrap,
     binding: &RecordBinding<'_>,
     plaintext: &[u8],
@@ -122,7 +122,7 @@ pub fn seal(
 
 /// Opens a record that has to be wrapped by `wrap` and to be bound to `binding`.
 pub fn open(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     wrap: &Wrap,
     binding: &RecordBinding<'_>,
     sealed: &SealedBlob,
@@ -132,7 +132,7 @@ pub fn open(
 
 /// Opens a record that holds a 32-byte key.
 pub fn open_key(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     wrap: &Wrap,
     binding: &RecordBinding<'_>,
     sealed: &SealedBlob,
@@ -142,7 +142,7 @@ pub fn open_key(
 }
 
 pub(crate) fn seal_with(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     wrap: &Wrap,
     binding: &RecordBinding<'_>,
     plaintext: &[u8],
@@ -156,7 +156,7 @@ pub(crate) fn seal_with(
 }
 
 pub(crate) fn open_or_cause(
-    key: &OpenKey,
+    key: &impl ExposeKey,
     wrap: &Wrap,
     binding: &RecordBinding<'_>,
     sealed: &SealedBlob,

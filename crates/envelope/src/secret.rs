@@ -12,6 +12,19 @@ use ring::rand::SecureRandom;
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
+/// Thirty-two key bytes, wherever they live: on the heap ([`OpenKey`]) or in protected memory. Lets a key
+/// wrap and derive without leaving its place.
+pub trait ExposeKey {
+    /// Shows the key bytes. For handing them to a cipher; whoever copies them has to wipe the copy.
+    fn danger_expose(&self) -> &[u8; OpenKey::LEN];
+}
+
+impl ExposeKey for OpenKey {
+    fn danger_expose(&self) -> &[u8; Self::LEN] {
+        Self::danger_expose(self)
+    }
+}
+
 /// The operating system's generator gave no bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system's random generator failed")]
