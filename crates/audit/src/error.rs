@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use twinkeep_core::id::{ClusterId, NodeId};
 
+use crate::record::InvalidRecord;
 use crate::segment::{InvalidHeader, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
 /// Why a log was not opened. Nothing in it was changed.
@@ -71,6 +72,15 @@ pub enum OpenError {
         offset: u64,
         /// The record that should stand there.
         sequence: u64,
+    },
+    /// The newest record is whole and cannot be read: later software wrote it.
+    #[error("audit record {sequence} is refused")]
+    Record {
+        /// The record.
+        sequence: u64,
+        /// What is wrong with it.
+        #[source]
+        source: InvalidRecord,
     },
     /// The newest segment does not continue the one before.
     #[error(

@@ -60,11 +60,12 @@ pub struct Identity {
 pub struct Options {
     /// Size of a segment file. Default 64 MiB.
     pub segment_bytes: u64,
-    /// Room kept beside the open segment, rounded up to whole segments. Default 256 MiB.
+    /// Room kept beside the open segment, rounded up to whole segments, one at least. Default 256 MiB.
     ///
     /// When the disk is full the log goes on for as long, with warnings, before calls are refused.
     pub reserve_bytes: u64,
-    /// Most calls that may wait for their record. Default 8,192; further ones are refused.
+    /// Most calls that may wait for their record, each of at most [`crate::record::RECORD_BYTES_MAX`]. Default 8,192;
+    /// further ones are refused.
     pub queue_records_max: usize,
     /// How long a disk may take for one commit before calls are refused. Default 5 s.
     pub stall_limit: Duration,
@@ -227,11 +228,11 @@ impl Log {
     #[must_use]
     pub fn status(&self) -> Status {
         let counters = &self.shared.counters;
-        let progress = self.shared.queue.progress();
+        let queue = &self.shared.queue;
         Status {
-            head: progress.head,
-            outage: progress.outage,
-            waiting_records: self.shared.queue.len(),
+            head: queue.progress().head,
+            outage: queue.outage(self.shared.clock.elapsed()),
+            waiting_records: queue.len(),
             commits: counters.commits.load(Ordering::Relaxed),
             records: counters.records.load(Ordering::Relaxed),
             bytes: counters.bytes.load(Ordering::Relaxed),

@@ -112,7 +112,7 @@ impl Queue {
     pub(crate) fn promise(&self, now: Duration) -> Result<(), AppendError> {
         let mut state = self.state.lock();
         state.refuse_if_out()?;
-        if state.oldest().is_some_and(|oldest| now.saturating_sub(oldest) > self.stall_limit) {
+        if self.is_stalled(&state, now) {
             return Err(Outage::Stalled.into());
         }
         if state.pending.len() + state.in_commit + state.promised >= self.records_max {
@@ -120,6 +120,16 @@ impl Queue {
         }
         state.promised += 1;
         Ok(())
+    }
+
+    fn is_stalled(&self, state: &State, now: Duration) -> bool {
+        state.oldest().is_some_and(|oldest| now.saturating_sub(oldest) > self.stall_limit)
+    }
+
+    /// Returns why the log takes no records now, if it takes none.
+    pub(crate) fn outage(&self, now: Duration) -> Option<Outage> {
+        let state = self.state.lock();
+        state.outage.or_else(|| self.is_stalled(&state, now).then_some(Outage::Stalled))
     }
 
     /// Takes back a promise that was not used.

@@ -12,7 +12,7 @@ use std::io;
 use crate::device::Device;
 use crate::directory::Directory;
 use crate::error::OpenError;
-use crate::frame::{self, Chain, Head, Parsed};
+use crate::frame::{self, Chain, Frame, Head, Parsed};
 use crate::log::Identity;
 use crate::record::{Entry, MarkEvent, Record};
 use crate::segment::{self, Header, SEGMENT_BYTES_MAX};
@@ -129,18 +129,23 @@ fn walk(bytes: &[u8], number: u64, identity: &Identity) -> Result<Walk, OpenErro
         closed: false,
         header,
     };
+    let mut newest = None;
     while let Parsed::Frame(frame) = frame::parse(&bytes[walk.at..]) {
         let chain = frame.chain_after(walk.chain);
         if frame.sequence != walk.next_sequence || frame.chain != chain {
             return Err(walk.damaged());
         }
-        let record = Record::from_bytes(frame.record).map_err(|_| walk.damaged())?;
-        walk.closed = matches!(record.entry, Entry::Mark(mark) if mark.event == MarkEvent::Closed);
+        newest = Some(frame);
         walk.chain = chain;
         walk.next_sequence += 1;
         walk.at += frame.bytes();
     }
     walk.refuse_later_commits(bytes)?;
+    if let Some(Frame { sequence, record, .. }) = newest {
+        let record = Record::from_bytes(record);
+        let record = record.map_err(|source| OpenError::Record { sequence, source })?;
+        walk.closed = matches!(record.entry, Entry::Mark(mark) if mark.event == MarkEvent::Closed);
+    }
     Ok(walk)
 }
 

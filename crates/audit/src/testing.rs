@@ -18,6 +18,7 @@ use crate::call::{
 };
 use crate::device::{Device, Files};
 use crate::error::OpenError;
+use crate::frame::Head;
 use crate::log::{Identity, Log, Options};
 use crate::record::{Entry, MarkEvent, Record};
 use crate::segment::SEGMENT_BYTES_MIN;
@@ -107,6 +108,11 @@ pub(crate) fn open(path: &Path) -> Result<Log, OpenError> {
 pub(crate) fn open_on(device: &Arc<Disk>, path: &Path) -> Result<Log, OpenError> {
     let device = Arc::clone(device);
     Log::open_on(device, path, identity(), &options(), Arc::new(HandClock::default()))
+}
+
+/// Closes a log, and lets go of it: as long as it lives, verification takes its end for one in the making.
+pub(crate) fn close(log: Log) -> Head {
+    log.close().unwrap()
 }
 
 /// Returns all records on the disk.

@@ -22,6 +22,9 @@ use crate::record::{Entry, EventId, Mark, MarkEvent, Stamp, VERSION};
 use crate::reserve::Reserve;
 use crate::segment::{self, Header};
 
+/// Most bytes of one commit, so that a burst costs neither memory for ever nor one long sync.
+const COMMIT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Pause before the log tries a full disk again, or fills its reserve again.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -59,7 +62,7 @@ pub(crate) struct Writer {
     /// The frames of one commit; kept for its memory.
     frames: Vec<u8>,
     record: Vec<u8>,
-    filled_at: Option<Duration>,
+    fill_failed_at: Option<Duration>,
 }
 
 /// What a new writer starts from.
@@ -90,7 +93,7 @@ impl Writer {
             head: parts.head,
             frames: Vec::new(),
             record: Vec::new(),
-            filled_at: None,
+            fill_failed_at: None,
         }
     }
 
@@ -170,6 +173,7 @@ impl Writer {
         self.frames.clear();
         let mut head = self.head;
         let room = self.open.as_ref().map_or(0, |open| open.capacity.saturating_sub(open.offset));
+        let room = room.min(COMMIT_BYTES_MAX);
         for (place, pending) in (0..).zip(batch) {
             self.record.clear();
             stamp(&self.identity, self.event_base, pending)
@@ -220,18 +224,18 @@ impl Writer {
     /// Fills the reserve if it is short, not more often than every [`RETRY_PAUSE`] while it fails.
     pub(crate) fn fill_reserve(&mut self) {
         let now = self.clock.elapsed();
-        let waits = self.filled_at.is_some_and(|at| now.saturating_sub(at) < RETRY_PAUSE);
+        let waits = self.fill_failed_at.is_some_and(|at| now.saturating_sub(at) < RETRY_PAUSE);
         if !self.reserve.is_short() || waits {
             return;
         }
         match self.reserve.fill() {
             Ok(()) => {
-                if self.filled_at.take().is_some() {
+                if self.fill_failed_at.take().is_some() {
                     info!("audit reserve is whole again");
                 }
             }
             Err(error) => {
-                if self.filled_at.replace(now).is_none() {
+                if self.fill_failed_at.replace(now).is_none() {
                     let spares = self.reserve.spares();
                     warn!(%error, spares, "audit reserve cannot be filled: make room on the disk");
                 }

@@ -82,6 +82,7 @@ fn child_fills_its_disk() {
         std::thread::sleep(Duration::from_millis(50));
     }
     log.close().unwrap();
+    drop(log);
     let report = verify(&disk.join("audit"), None).unwrap();
     assert!(report.is_intact(), "{:?}", report.findings);
     assert!(report.records > refused_at);

@@ -90,6 +90,7 @@ fn no_durable_record_is_missing_after_kill_9() {
     assert_eq!(missing, 0, "of {} promised", promised.len());
     assert_eq!(losses, ROUNDS);
     log.close().unwrap();
+    drop(log);
     let report = verify(&path, None).unwrap();
     assert!(report.is_intact(), "{:?}", report.findings);
     println!("{} durable records over {ROUNDS} kills, none missing", promised.len());

@@ -33,14 +33,14 @@ fn closed_log_goes_on_where_it_ended_without_a_loss_mark() {
     for run in 0..3 {
         let log = open(directory.path()).unwrap();
         append_durably(&log, call(run));
-        log.close().unwrap();
+        close(log);
     }
     let log = open(directory.path()).unwrap();
     let records = read_all(&log);
     use MarkEvent::{Closed, Opened};
     assert_eq!(marks(&records), [Opened, Closed, Opened, Closed, Opened, Closed, Opened]);
     assert_eq!(records.iter().filter_map(number).collect::<Vec<_>>(), [0, 1, 2]);
-    log.close().unwrap();
+    close(log);
     assert!(verify(directory.path(), None).unwrap().is_intact());
 }
 
@@ -50,7 +50,7 @@ fn log_that_was_not_closed_gets_one_loss_mark() {
     let log = open(directory.path()).unwrap();
     append_durably(&log, call(1));
     drop(log);
-    open(directory.path()).unwrap().close().unwrap();
+    close(open(directory.path()).unwrap());
     let log = open(directory.path()).unwrap();
     use MarkEvent::{Closed, LossPossible, Opened};
     let loss = LossPossible { window_ms: 50, cut_bytes: 0 };
@@ -64,6 +64,7 @@ fn close_returns_the_head_that_verify_finds() {
     append_durably(&log, call(1));
     let head = log.close().unwrap();
     assert_eq!(log.close(), Ok(head));
+    drop(log);
     assert_eq!(verify(directory.path(), Some(head)).unwrap().head, Some(head));
 }
 
@@ -88,6 +89,7 @@ fn log_of_many_segments_is_linked_and_gives_back_unused_room() {
     assert_eq!(read_all(&log).iter().filter_map(number).count(), 100);
     log.close().unwrap();
     assert_eq!(log.status().spare_segments_missing, 0);
+    drop(log);
     let report = verify(directory.path(), None).unwrap();
     assert!(report.is_intact(), "{:?}", report.findings);
     assert!(report.segments >= 9, "{} segments", report.segments);
@@ -140,7 +142,7 @@ fn log_open_elsewhere_is_refused() {
 #[test]
 fn directory_of_another_node_or_cluster_is_refused() {
     let directory = directory();
-    open(directory.path()).unwrap().close().unwrap();
+    close(open(directory.path()).unwrap());
     let clock = || Arc::new(HandClock::default());
     let others = [
         Identity { node: NodeId::new(4).unwrap(), ..identity() },
@@ -173,7 +175,7 @@ fn segment_size_may_change_between_runs() {
         for n in 0..30 {
             append_durably(&log, large_call(n));
         }
-        log.close().unwrap();
+        close(log);
     }
     let report = verify(directory.path(), None).unwrap();
     assert!(report.is_intact(), "{:?}", report.findings);

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::testing::{
-    Disk, Fault, append_durably, block_on, call, directory, large_call, number, open, open_on,
+    Disk, Fault, append_durably, block_on, call, close, directory, large_call, number, open,
+    open_on,
 };
 
 #[test]
@@ -37,7 +38,7 @@ fn tail_follows_over_segments_and_ends_with_the_log() {
         let call = if n % 2 == 0 { large_call(n) } else { call(n) };
         drop(log.append(call).unwrap());
     }
-    log.close().unwrap();
+    close(log);
     assert_eq!(reader.join().unwrap(), (0..60).collect::<Vec<_>>());
 }
 

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::testing::{append_durably, call, directory, large_call, open};
+use crate::testing::{append_durably, call, close, directory, large_call, open};
 
 /// A closed log of three segments.
 struct Closed {
@@ -17,7 +17,7 @@ fn closed() -> Closed {
         append_durably(&log, large_call(n));
     }
     append_durably(&log, call(25));
-    let head = log.close().unwrap();
+    let head = close(log);
     Closed { directory, head }
 }
 
@@ -62,9 +62,7 @@ fn every_flipped_byte_is_found() {
     let directory = directory();
     let log = open(directory.path()).unwrap();
     append_durably(&log, call(1));
-    log.close().unwrap();
-    // As long as it lives the log counts as in use, and its end as in the making.
-    drop(log);
+    close(log);
     let path = directory.path().join(segment::file_name(1));
     let bytes = fs::read(&path).unwrap();
     let end = *starts(&bytes).last().unwrap();
@@ -148,7 +146,7 @@ fn log_written_anew_is_found_by_the_kept_head() {
     for n in 0..closed.head.sequence {
         append_durably(&log, call(n));
     }
-    log.close().unwrap();
+    close(log);
     assert!(verify(other.path(), None).unwrap().is_intact());
     let findings = verify(other.path(), Some(closed.head)).unwrap().findings;
     assert!(
@@ -179,7 +177,7 @@ fn log_cut_at_an_earlier_end_is_found_by_the_kept_head() {
     let before = fs::read(closed.path(3)).unwrap();
     let log = open(closed.directory.path()).unwrap();
     append_durably(&log, call(1000));
-    let head = log.close().unwrap();
+    let head = close(log);
     assert!(verify(closed.directory.path(), Some(closed.head)).unwrap().is_intact());
     fs::write(closed.path(3), before).unwrap();
     let findings = verify(closed.directory.path(), Some(head)).unwrap().findings;
@@ -232,7 +230,7 @@ fn crashes_are_told_and_are_no_findings() {
         append_durably(&log, call(n));
         drop(log);
     }
-    open(directory.path()).unwrap().close().unwrap();
+    close(open(directory.path()).unwrap());
     let report = verify(directory.path(), None).unwrap();
     assert!(report.is_intact(), "{:?}", report.findings);
     let windows: Vec<_> = report.losses.iter().map(|loss| loss.window_ms).collect();
@@ -326,8 +324,7 @@ fn report_reads_as_lines_that_say_what_to_look_at() {
     append_durably(&log, call(1));
     drop(log);
     let log = open(directory.path()).unwrap();
-    let head = log.close().unwrap();
-    drop(log);
+    let head = close(log);
     fs::write(directory.path().join("notes"), "").unwrap();
     let text = verify(directory.path(), None).unwrap().to_string();
     let lines = [

@@ -85,6 +85,7 @@ fn disk_that_does_not_answer_refuses_calls_and_does_not_hold_them() {
     assert_eq!(block_on(ticket.durable()), Err(Outage::Stalled));
     clock.turn(Duration::from_millis(201));
     assert_eq!(log.permit().map(drop), Err(AppendError::Unavailable(Outage::Stalled)));
+    assert_eq!(log.status().outage, Some(Outage::Stalled));
     assert_eq!(log.close(), Err(Outage::Stalled));
     assert!(begun.elapsed() < Duration::from_secs(5));
     disk.set(Fault::None);
@@ -177,7 +178,7 @@ fn full_disk_warns_first_then_refuses_and_goes_on_by_itself_when_there_is_room()
     append_durably(&log, call(5000));
     let numbers: Vec<_> = read_all(&log).iter().filter_map(number).collect();
     assert!(kept.iter().all(|n| numbers.contains(n)) && numbers.contains(&5000));
-    log.close().unwrap();
+    close(log);
     let report = verify(directory.path(), None).unwrap();
     assert!(report.is_intact(), "{:?}", report.findings);
 }
@@ -198,7 +199,7 @@ fn full_disk_in_the_middle_of_a_commit_leaves_a_whole_log() {
     assert_eq!(records.iter().filter_map(number).collect::<Vec<_>>(), [1, 3]);
     let loss = marks(&records)[1];
     assert!(matches!(loss, MarkEvent::LossPossible { cut_bytes: 1.., .. }), "{loss:?}");
-    log.close().unwrap();
+    close(log);
     assert!(verify(directory.path(), None).unwrap().is_intact());
 }
 

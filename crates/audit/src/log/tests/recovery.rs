@@ -99,7 +99,7 @@ fn last_commit_cut_anywhere_is_repaired_and_earlier_ones_stay() {
         let whole = (LAST_COMMIT..7).take_while(is_whole).count() as u64;
         assert_eq!(numbers(&log), (2..4 + whole).collect::<Vec<_>>(), "cut at {cut}");
         append_durably(&log, call(9));
-        log.close().unwrap();
+        close(log);
         let report = verify(crashed.directory.path(), None).unwrap();
         assert!(report.is_intact(), "cut at {cut}: {:?}", report.findings);
         assert_eq!(report.losses.len(), 1);
@@ -120,7 +120,7 @@ fn hole_in_the_last_commit_is_repaired() {
         drop(log);
         let log = open(crashed.directory.path()).unwrap();
         assert_eq!(numbers(&log).last(), Some(&9));
-        log.close().unwrap();
+        close(log);
         assert!(verify(crashed.directory.path(), None).unwrap().is_intact());
     }
 }
@@ -178,6 +178,16 @@ fn record_chained_with_another_sequence_is_refused() {
 }
 
 #[test]
+fn log_of_later_software_is_refused_as_such() {
+    let crashed = crashed();
+    // The version is the first value in the stamp.
+    let later = crashed.forged(6, 6, |record| record[3] = 2);
+    let refused = crashed.refused_with(&later);
+    let OpenError::Record { sequence: 6, source } = refused else { panic!("{refused}") };
+    assert_eq!(source.to_string(), "the record has version 2, this software reads version 1");
+}
+
+#[test]
 fn damaged_header_is_refused() {
     let crashed = crashed();
     for at in 0..segment::HEADER_BYTES {
@@ -196,7 +206,7 @@ fn rotated() -> (tempfile::TempDir, Vec<PathBuf>) {
     for n in 0..30 {
         append_durably(&log, large_call(n));
     }
-    log.close().unwrap();
+    close(log);
     let segments = (1..=3).map(|n| directory.path().join(segment::file_name(n))).collect();
     (directory, segments)
 }
@@ -228,7 +238,7 @@ fn segment_without_a_record_is_gone_on_with() {
     fs::write(&segments[2], &empty).unwrap();
     let log = open(directory.path()).unwrap();
     append_durably(&log, call(1000));
-    log.close().unwrap();
+    close(log);
     let report = verify(directory.path(), None).unwrap();
     assert!(report.is_intact(), "{:?}", report.findings);
     assert_eq!(report.losses.len(), 1);
@@ -249,7 +259,7 @@ fn spare_file_that_a_crash_left_with_a_header_is_made_anew() {
     for n in 0..50 {
         append_durably(&log, large_call(n));
     }
-    log.close().unwrap();
+    close(log);
     let report = verify(directory.path(), None).unwrap();
     assert!(report.is_intact(), "{:?}", report.findings);
 }
