@@ -1,9 +1,9 @@
 //! A hybrid key encapsulation of X25519 and ML-KEM-768 for keys that live for one message.
 //!
-//! Stays secret while either of the two does. The two secrets are combined as in X-Wing
-//! (draft-connolly-cfrg-xwing-kem): SHA3-256 over both, over the X25519 ciphertext and public key, and
-//! over a label. The ML-KEM ciphertext need not be hashed, since ML-KEM binds it itself; a plain
-//! concatenation KDF would need it and has no published proof for exactly this pair.
+//! This is X-Wing (draft-connolly-cfrg-xwing-kem) with a private key that is never written down. It
+//! stays secret while either of the two does. The secrets are combined by SHA3-256 over both, over the
+//! X25519 ciphertext and public key, and over a label; the ML-KEM ciphertext need not be hashed, since
+//! ML-KEM binds it itself. Chosen over a plain concatenation because its proof is for exactly this pair.
 //!
 //! | bytes      | size | content                                    |
 //! |------------|-----:|--------------------------------------------|
@@ -118,6 +118,43 @@ mod tests {
         let (key, ciphertext) = encapsulate(private.public()).unwrap();
         assert_eq!(ciphertext.len(), CIPHERTEXT_LEN);
         assert!(private.decapsulate(&ciphertext).unwrap().same_as(&key));
+    }
+
+    /// Reads a line of the draft's vector.
+    fn draft(name: &str) -> Vec<u8> {
+        let lines = include_str!("../tests/vectors/x_wing.txt").lines();
+        let mut pairs = lines.filter_map(|line| line.split_once(" = "));
+        hex::decode(pairs.find(|(found, _)| *found == name).unwrap().1).unwrap()
+    }
+
+    /// Makes the private key of a seed, as the draft expands it.
+    fn expand(seed: &[u8]) -> PrivateHalf {
+        use ml_kem::{EncodedSizeUser as _, KemCore as _};
+        use shake::digest::{ExtendableOutput as _, Update as _, XofReader as _};
+
+        let mut stream = shake::Shake256::default().chain(seed).finalize_xof();
+        let mut next = || {
+            let mut bytes = [0; 32];
+            stream.read(&mut bytes);
+            bytes
+        };
+        let (d, z) = (next().into(), next().into());
+        let (private, public) = ml_kem::MlKem768::generate_deterministic(&d, &z);
+        let x25519 = PrivateKey::from_private_key(&X25519, &next()).unwrap();
+        let x25519_public = x25519.compute_public_key().unwrap();
+        PrivateHalf {
+            ml_kem: DecapsulationKey::new(&ML_KEM_768, &private.as_bytes()).unwrap(),
+            public: [public.as_bytes().as_slice(), x25519_public.as_ref()].concat(),
+            x25519,
+        }
+    }
+
+    #[test]
+    fn secret_is_that_of_the_draft() {
+        let private = expand(&draft("seed"));
+        assert_eq!(hex::encode(private.public()), hex::encode(draft("pk")));
+        let secret = private.decapsulate(&draft("ct")).unwrap();
+        assert_eq!(hex::encode(secret.danger_expose()), hex::encode(draft("ss")));
     }
 
     #[test]

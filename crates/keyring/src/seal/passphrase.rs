@@ -1,6 +1,6 @@
 //! The passphrase seal: Argon2id (RFC 9106, second recommended choice: 64 MiB, 3 passes, 4 lanes).
 //!
-//! One passphrase opens everything, so it is for development and CI; [`crate::founding`] refuses it
+//! One passphrase opens everything, so it is for development and CI; [`crate::found`] refuses it
 //! elsewhere. It comes from a file or a file descriptor, never from argv or the environment.
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
