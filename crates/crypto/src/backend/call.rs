@@ -14,16 +14,19 @@ pub struct Call {
 }
 
 impl Call {
+    /// The longest budget. Whoever names more, as a client's timeout header can, gets this.
+    pub const BUDGET_MAX: Duration = Duration::from_secs(3600);
+
     /// A call that has to be answered by `deadline`.
     #[must_use]
     pub const fn until(deadline: Instant) -> Self {
         Self { deadline }
     }
 
-    /// A call that has to be answered within `budget` from now.
+    /// A call that has to be answered within `budget` from now, at most [`Call::BUDGET_MAX`].
     #[must_use]
     pub fn within(budget: Duration) -> Self {
-        Self::until(Instant::now() + budget)
+        Self::until(Instant::now() + budget.min(Self::BUDGET_MAX))
     }
 
     /// Returns the point in time by which an answer is worth anything.
@@ -53,5 +56,9 @@ mod tests {
         assert!(matches!(Call::within(Duration::ZERO).remaining(), Err(Error::DeadlineExceeded)));
         let left = Call::within(Duration::from_secs(60)).remaining().unwrap();
         assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60));
+    }
+    #[test]
+    fn endless_budget_is_cut_and_does_not_overflow() {
+        assert!(Call::within(Duration::MAX).remaining().unwrap() <= Call::BUDGET_MAX);
     }
 }

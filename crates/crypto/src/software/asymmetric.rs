@@ -263,7 +263,39 @@ fn is_one_der_sequence(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_one_der_sequence;
+    use twinkeep_core::id::{KeyId, KeyVersionId, KeyVersionNumber};
+
+    use super::*;
+
+    fn template(spec: KeySpec, usage: KeyUsage) -> KeyTemplate {
+        KeyTemplate {
+            key_id: KeyId::from_bytes([1; 16]),
+            version: KeyVersionNumber::FIRST,
+            version_id: KeyVersionId::from_random([2; 16]),
+            spec,
+            usage,
+        }
+    }
+
+    #[test]
+    fn halves_of_two_pairs_fail_the_pairwise_test() {
+        for (spec, usage) in [
+            (KeySpec::EcP256, KeyUsage::SignVerify),
+            (KeySpec::Ed25519, KeyUsage::SignVerify),
+            (KeySpec::Rsa2048, KeyUsage::SignVerify),
+            (KeySpec::Rsa2048, KeyUsage::EncryptDecrypt),
+        ] {
+            let template = template(spec, usage);
+            let pair = || {
+                let (pkcs8, _) = generate(&template).unwrap();
+                Pair::open(&template, pkcs8.danger_expose()).unwrap()
+            };
+            let (one, other) = (pair(), pair());
+            one.test_by_use(&template).unwrap();
+            let mixed = Pair { public: other.public, ..one };
+            assert!(mixed.test_by_use(&template).is_err(), "{spec} for {usage}");
+        }
+    }
 
     #[test]
     fn only_a_whole_minimal_sequence_counts() {

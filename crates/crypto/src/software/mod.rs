@@ -12,11 +12,15 @@
 //!
 //! Material is raw bytes for AES and HMAC and PKCS#8 for pairs; it comes and goes as
 //! [`Material::Sealable`]. A handle holds the open key; for pairs that is the object that aws-lc made
-//! of it, which aws-lc wipes when the last clone of the handle goes.
+//! of it, which aws-lc wipes when the last clone of the handle goes (`OPENSSL_free` in its
+//! `crypto/mem.c`). Parsing it anew for each signature would cost between a third and all of the
+//! signature again.
 //!
 //! Must run inside a tokio runtime: slow work goes to its blocking threads.
 
 mod asymmetric;
+#[cfg(test)]
+mod costs;
 mod ec;
 mod ed25519;
 mod key;
@@ -74,19 +78,22 @@ fn capabilities() -> Capabilities {
     }
 }
 
-fn probe_key() -> Result<KeyHandle, Error> {
-    let template = KeyTemplate {
+const fn probe_template() -> KeyTemplate {
+    KeyTemplate {
         key_id: KeyId::from_bytes([0; 16]),
         version: KeyVersionNumber::FIRST,
         version_id: KeyVersionId::from_random([0; 16]),
         spec: KeySpec::Aes256,
         usage: KeyUsage::EncryptDecrypt,
-    };
-    key::open(&template, Material::Sealable(random::secret(OpenKey::LEN)?))
+    }
+}
+
+fn probe_key() -> Result<KeyHandle, Error> {
+    key::open(&probe_template(), Material::Sealable(random::secret(OpenKey::LEN)?))
 }
 
 /// Tells whether the private half takes longer than a polling thread may be kept: RSA, and the curves
-/// that aws-lc has in no such assembly as P-256. The ignored test `costs` prints the figures.
+/// that aws-lc has in no such assembly as P-256. The ignored test in `costs.rs` prints the figures.
 const fn is_slow_in_private(spec: KeySpec) -> bool {
     match spec {
         KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => true,
