@@ -8,7 +8,7 @@ use twinkeep_core::id::{ClusterId, NodeId};
 use crate::record::InvalidRecord;
 use crate::segment::{InvalidHeader, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
-/// Why a log was not opened. Nothing in it was changed.
+/// Why a log was not opened. No record in it was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A segment would be too small or too large.

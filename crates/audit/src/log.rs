@@ -64,8 +64,8 @@ pub struct Options {
     ///
     /// When the disk is full the log goes on for as long, with warnings, before calls are refused.
     pub reserve_bytes: u64,
-    /// Most calls that may wait for their record, each of at most [`crate::record::RECORD_BYTES_MAX`]. Default 8,192;
-    /// further ones are refused.
+    /// Most calls that may wait for their record, each of at most
+    /// [`crate::record::RECORD_BYTES_MAX`]. Default 8,192; further ones are refused.
     pub queue_records_max: usize,
     /// How long a disk may take for one commit before calls are refused. Default 5 s.
     pub stall_limit: Duration,
@@ -138,7 +138,7 @@ impl Log {
     ///
     /// # Errors
     /// [`OpenError`] if the directory is not safe to use, belongs to another node or process, or holds
-    /// a log that was damaged or altered. Nothing in it was changed then.
+    /// a log that was damaged or altered. No record in it was changed then.
     pub fn open(
         path: &Path,
         identity: Identity,

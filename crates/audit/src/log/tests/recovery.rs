@@ -116,12 +116,13 @@ fn hole_in_the_last_commit_is_repaired() {
         let log = crashed.open_with(&bytes).unwrap();
         assert_eq!(numbers(&log), (2..lost as u64).collect::<Vec<_>>());
         // What stood behind the hole must not come back, now or after the next crash.
+        close(log);
+        assert!(verify(crashed.directory.path(), None).unwrap().is_intact());
+        let log = open(crashed.directory.path()).unwrap();
         append_durably(&log, call(9));
         drop(log);
         let log = open(crashed.directory.path()).unwrap();
         assert_eq!(numbers(&log).last(), Some(&9));
-        close(log);
-        assert!(verify(crashed.directory.path(), None).unwrap().is_intact());
     }
 }
 
@@ -226,6 +227,26 @@ fn newest_segment_that_does_not_continue_the_one_before_is_refused() {
 
     fs::write(&segments[1], &whole).unwrap();
     open(directory.path()).unwrap();
+}
+
+#[test]
+fn segment_before_the_newest_with_a_forged_end_is_refused() {
+    let (directory, segments) = rotated();
+    let mut bytes = fs::read(&segments[1]).unwrap();
+    let starts = starts(&bytes);
+    let frame = |n: usize| match frame::parse(&bytes[starts[n]..]) {
+        Parsed::Frame(frame) => frame,
+        other => panic!("{other:?}"),
+    };
+    let last = starts.len() - 2;
+    let mut record = frame(last).record.to_vec();
+    *record.last_mut().unwrap() ^= 1;
+    let mut forged = Vec::new();
+    frame::push(&mut forged, frame(last - 1).chain, frame(last).sequence, 0, &record);
+    bytes.splice(starts[last].., forged);
+    fs::write(&segments[1], bytes).unwrap();
+    let refused = open(directory.path()).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::Unlinked { segment: 3 }), "{refused}");
 }
 
 /// A crash right after a new segment got its name, and before its first record.
