@@ -2,7 +2,7 @@
 //!
 //! A backend's crate makes one [`Subject`] and names its maker:
 //!
-//! ```ignore
+//! ```text
 //! async fn subject() -> &'static Subject { … }
 //! twinkeep_crypto::conformance_tests!(subject);
 //! ```
