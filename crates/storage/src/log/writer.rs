@@ -1,0 +1,120 @@
+//! The one thread that writes: takes what has gathered, writes one batch, syncs it, answers in order.
+//!
+//! No batch is written before the one before it is synced. [`super::wal`] rests on that.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use rocksdb::{DB, WriteBatch, WriteOptions};
+
+use super::mark::Mark;
+use super::queue::{Batch, Change, Failure, Queue};
+use super::{Durability, keys};
+use crate::record;
+
+/// From this many entries on, a removal is one range tombstone instead of a tombstone each. Reads
+/// pay for every range tombstone until it is compacted away.
+const RANGE_DELETE_FROM: u64 = 64;
+
+pub(super) struct Writer {
+    db: Arc<DB>,
+    queue: Arc<Queue>,
+    mark: Mark,
+    /// Number of the last write batch.
+    batch: u64,
+    options: WriteOptions,
+}
+
+impl Writer {
+    pub(super) fn new(
+        db: Arc<DB>,
+        queue: Arc<Queue>,
+        mark: Mark,
+        batch: u64,
+        durability: Durability,
+    ) -> Self {
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Synced);
+        Self { db, queue, mark, batch, options }
+    }
+
+    /// Writes until the log closes or fails.
+    pub(super) fn run(mut self) {
+        while let Some(batch) = self.queue.take() {
+            if let Err(failure) = self.commit(&batch) {
+                tracing::error!(error = %failure, "the log failed, the process has to end");
+                let error = self.queue.fail(failure);
+                batch.changes.into_iter().for_each(|queued| (queued.done)(Err(error.clone())));
+                return;
+            }
+            self.queue.synced(&batch.changes);
+            batch.changes.into_iter().for_each(|queued| (queued.done)(Ok(())));
+        }
+        if let Err(error) = self.mark.sync() {
+            tracing::warn!(%error, "the acknowledged mark was not synced at closing");
+        }
+    }
+
+    /// Writes and syncs one batch with everything in it.
+    pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), Failure> {
+        let mut rows = Rows::default();
+        for queued in &batch.changes {
+            rows.add(&queued.change);
+        }
+        if let Some((index, marker)) = &batch.committed {
+            rows.put(keys::COMMITTED, &keys::numbered(*index, marker));
+        }
+        self.write(rows)
+    }
+
+    /// Writes the identity stamp, the first batch of all.
+    pub(super) fn stamp(&mut self, stamp: &[u8]) -> Result<(), Failure> {
+        let mut rows = Rows::default();
+        rows.put(keys::IDENTITY, stamp);
+        self.write(rows)
+    }
+
+    fn write(&mut self, mut rows: Rows) -> Result<(), Failure> {
+        let number = self.batch + 1;
+        rows.put(keys::BATCH, &number.to_be_bytes());
+        self.db.write_opt(rows.0, &self.options)?;
+        self.batch = number;
+        Ok(self.mark.raise(number)?)
+    }
+}
+
+/// A write batch of framed records.
+#[derive(Default)]
+struct Rows(WriteBatch);
+
+impl Rows {
+    fn add(&mut self, change: &Change) {
+        match change {
+            Change::Vote(vote) => self.put(keys::VOTE, vote),
+            Change::Append(entries) => {
+                for (index, entry) in entries {
+                    self.put(&keys::entry(*index), entry);
+                }
+            }
+            Change::Truncate(entries) => self.remove(entries),
+            Change::Purge { upto, marker, entries } => {
+                self.put(keys::PURGED, &keys::numbered(*upto, marker));
+                entries.iter().for_each(|entries| self.remove(entries));
+            }
+            Change::Snapshot(index) => self.put(keys::SNAPSHOT, &index.to_be_bytes()),
+        }
+    }
+
+    fn put(&mut self, key: &[u8], payload: &[u8]) {
+        self.0.put(key, record::frame(key, payload));
+    }
+
+    fn remove(&mut self, entries: &RangeInclusive<u64>) {
+        let (first, last) = (*entries.start(), *entries.end());
+        if last - first < RANGE_DELETE_FROM || last == u64::MAX {
+            entries.clone().for_each(|index| self.0.delete(keys::entry(index)));
+        } else {
+            self.0.delete_range(keys::entry(first), keys::entry(last + 1));
+        }
+    }
+}
