@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use crate::key::PrivateKey;
@@ -45,6 +45,15 @@ pub fn read_certificate_request(text: &[u8]) -> Result<Vec<u8>, NotPem> {
     CertificateSigningRequestDer::from_pem_slice(text).map(|der| der.to_vec()).map_err(|_| NotPem)
 }
 
+/// Reads a private key (PKCS#8).
+///
+/// # Errors
+/// [`NotPem`] when the text is damaged or holds no key of a kind that is used here.
+pub fn read_private_key(text: &[u8]) -> Result<PrivateKey, NotPem> {
+    let der = Zeroizing::new(PrivatePkcs8KeyDer::from_pem_slice(text).map_err(|_| NotPem)?);
+    PrivateKey::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| NotPem)
+}
+
 /// Why a text is not what it was taken for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a PEM text of the expected kind")]
@@ -72,16 +81,14 @@ fn armor(label: &str, der: &[u8]) -> Zeroizing<String> {
 
 #[cfg(test)]
 mod tests {
-    use rustls_pki_types::PrivatePkcs8KeyDer;
-
     use super::*;
 
     #[test]
     fn what_is_written_is_read_back() {
         let key = PrivateKey::generate().unwrap();
         let text = danger_private_key(&key);
-        let read = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).unwrap();
-        assert_eq!(read.secret_pkcs8_der(), key.danger_pkcs8());
+        let read = read_private_key(text.as_bytes()).unwrap();
+        assert_eq!(read.danger_pkcs8(), key.danger_pkcs8());
 
         let request = key.certificate_request().unwrap();
         let text = certificate_request(&request);
@@ -100,6 +107,7 @@ mod tests {
         let request = certificate_request(&key.certificate_request().unwrap());
         assert_eq!(read_certificates(request.as_bytes()), Err(NotPem));
         assert_eq!(read_certificate_request(danger_private_key(&key).as_bytes()), Err(NotPem));
+        assert_eq!(read_private_key(request.as_bytes()).unwrap_err(), NotPem);
         for text in ["", "junk", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
             assert_eq!(read_certificates(text.as_bytes()), Err(NotPem), "{text:?}");
         }
