@@ -90,6 +90,7 @@ pub struct Client {
     shared: Arc<Shared>,
     limit: Option<Duration>,
     only: Option<Arc<Node>>,
+    any_state: bool,
 }
 
 impl fmt::Debug for Client {
@@ -109,7 +110,7 @@ impl Client {
     }
 
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, limit: None, only: None }
+        Self { shared, limit: None, only: None, any_state: false }
     }
 
     /// Returns a client whose calls have this much time from beginning to end, retries included.
@@ -124,6 +125,12 @@ impl Client {
     pub fn at(&self, address: &str) -> Option<Self> {
         let node = self.shared.pool.at(address)?;
         Some(Self { only: Some(node), ..self.clone() })
+    }
+
+    /// Returns a client that takes answers from any state, however old: for looking at a node that may lag.
+    #[must_use]
+    pub fn any_state(&self) -> Self {
+        Self { any_state: true, ..self.clone() }
     }
 
     /// Returns the highest `state_index` that an answer had, which all further requests ask for.
@@ -195,7 +202,9 @@ impl Client {
     fn fill<R: Ask>(&self, request: &mut R) {
         request.prepare();
         let wanted = request.min_state_index();
-        *wanted = (*wanted).max(self.state_index());
+        if !self.any_state {
+            *wanted = (*wanted).max(self.state_index());
+        }
     }
 }
 

@@ -32,6 +32,8 @@ async fn what_one_node_wrote_the_next_one_must_have_seen() {
     client.require_state_index(60);
     client.encrypt(hello()).await.unwrap();
     assert_eq!(one.seen().last().unwrap().min_state_index, 60);
+    client.any_state().encrypt(hello()).await.unwrap();
+    assert_eq!(one.seen().last().unwrap().min_state_index, 0);
 }
 
 #[tokio::test]
