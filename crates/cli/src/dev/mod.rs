@@ -1,0 +1,172 @@
+//! `twinkeep dev`: a whole cluster as five processes on this machine.
+
+mod demo;
+pub(crate) mod layout;
+mod process;
+mod up;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use rustix::process::Signal;
+
+use layout::{DevNode, Layout};
+
+/// A cluster of five processes on this machine, for trying things out.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Dev {
+    /// Folder of the cluster.
+    #[arg(long, env = "TWINKEEP_HOME", default_value = ".dev", global = true)]
+    home: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Starts the cluster; makes it first if there is none.
+    Up,
+    /// Stops the cluster; it keeps its keys.
+    Down,
+    /// Shows which processes run.
+    Status,
+    /// Kills all nodes of a zone, as a power cut would.
+    KillZone {
+        /// `a`, `b` or `w`.
+        zone: String,
+    },
+    /// Starts the nodes of a zone again.
+    StartZone {
+        /// `a`, `b` or `w`.
+        zone: String,
+    },
+    /// Kills one node.
+    KillNode {
+        /// `a1`, `a2`, `b1`, `b2` or `w`.
+        node: String,
+    },
+    /// Starts one node again.
+    StartNode {
+        /// `a1`, `a2`, `b1`, `b2` or `w`.
+        node: String,
+    },
+    /// Adds a data node to a zone and has it join as a learner.
+    AddNode {
+        /// Its name, for example `a3`.
+        node: String,
+        /// Its zone: `a` or `b`.
+        #[arg(long)]
+        zone: String,
+    },
+    /// Loses a zone under load and measures what callers notice.
+    Demo,
+}
+
+impl Dev {
+    /// Does what was asked.
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let home = &self.home;
+        match self.command {
+            Command::Up => print_next(&up::up(home).await?),
+            Command::Down => stop_all(&existing(home)?)?,
+            Command::Status => print_processes(&existing(home)?),
+            Command::KillZone { zone } => kill(&existing(home)?, &zone)?,
+            Command::StartZone { zone } => start(&existing(home)?, &zone).await?,
+            Command::KillNode { node } => {
+                let layout = existing(home)?;
+                process::stop(&layout, named(&layout, &node)?, Signal::KILL)?;
+            }
+            Command::StartNode { node } => {
+                let layout = existing(home)?;
+                start_nodes(&layout, &[named(&layout, &node)?]).await?;
+            }
+            Command::AddNode { node, zone } => add(existing(home)?, &node, &zone).await?,
+            Command::Demo => demo::demo(home).await?,
+        }
+        Ok(())
+    }
+}
+
+fn existing(home: &Path) -> anyhow::Result<Layout> {
+    Layout::load(home)?
+        .with_context(|| format!("there is no cluster in {}; `twinkeep dev up` makes one", home.display()))
+}
+
+fn named<'a>(layout: &'a Layout, name: &str) -> anyhow::Result<&'a DevNode> {
+    let names = || layout.nodes().iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
+    layout
+        .nodes()
+        .iter()
+        .find(|node| node.name == name)
+        .with_context(|| format!("there is no node `{name}`; there are {}", names()))
+}
+
+fn stop_all(layout: &Layout) -> anyhow::Result<()> {
+    // All are told before any is waited for: one after the other, the last ones would elect in vain.
+    for node in layout.nodes() {
+        process::signal_only(layout, node, Signal::TERM)?;
+    }
+    for node in layout.nodes() {
+        process::stop(layout, node, Signal::TERM)?;
+    }
+    println!("stopped; `twinkeep dev up` starts it again with its keys");
+    Ok(())
+}
+
+fn kill(layout: &Layout, zone: &str) -> anyhow::Result<()> {
+    for node in layout.zone(zone)? {
+        process::signal_only(layout, node, Signal::KILL)?;
+    }
+    println!("zone {zone} is dead; `twinkeep dev start-zone {zone}` brings it back");
+    Ok(())
+}
+
+async fn start(layout: &Layout, zone: &str) -> anyhow::Result<()> {
+    start_nodes(layout, &layout.zone(zone)?).await?;
+    println!("zone {zone} serves again");
+    Ok(())
+}
+
+async fn start_nodes(layout: &Layout, nodes: &[&DevNode]) -> anyhow::Result<()> {
+    for node in nodes {
+        process::start(layout, node)?;
+    }
+    for node in nodes.iter().filter(|node| !node.witness) {
+        up::wait_until_serving(layout, node).await?;
+    }
+    Ok(())
+}
+
+async fn add(mut layout: Layout, name: &str, zone: &str) -> anyhow::Result<()> {
+    let _lock = process::lock(layout.home())?;
+    let node = layout.add(name, zone)?;
+    let admin = up::client(&layout, up::ADMIN)?;
+    let id = up::join(&layout, &admin, &node).await?;
+    up::wait_until_serving(&layout, &node).await?;
+    println!("node {name} has joined as node {id}, a serving learner; `twinkeep cluster promote {id}` gives it a vote");
+    Ok(())
+}
+
+fn print_processes(layout: &Layout) {
+    for node in layout.nodes() {
+        let state = process::running(layout, node)
+            .map_or_else(|| "stopped".to_owned(), |pid| format!("process {}", pid.as_raw_nonzero()));
+        println!("zone {}  {:3}  {:22}  {state}", node.zone, node.name, node.client_address);
+    }
+}
+
+/// Prints commands that work as they are printed, from the folder that this one was called in.
+fn print_next(layout: &Layout) {
+    let key_id = std::fs::read_to_string(layout.path("first-key")).unwrap_or_default();
+    let own = std::env::current_exe().unwrap_or_else(|_| "twinkeep".into());
+    let own = own.display();
+    println!("A cluster of two zones and a witness runs, with a first key:\n");
+    print_processes(layout);
+    println!("\nTry next:\n");
+    println!("  {own} cluster status");
+    println!("  echo 'attack at dawn' | {own} encrypt --key {key_id} -o message.enc");
+    println!("  {own} decrypt message.enc");
+    println!("  {own} key create --spec EC_P256 --usage SIGN_VERIFY");
+    println!("  {own} dev kill-zone a && {own} decrypt message.enc && {own} dev start-zone a");
+    println!("\n`make demo` measures the loss of a zone; `make down` stops the cluster.");
+}

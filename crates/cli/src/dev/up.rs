@@ -1,0 +1,286 @@
+//! `twinkeep dev up`: five processes, two zones and a witness, a first instance and a first key.
+//!
+//! The first call begins the cluster; later calls start what does not run and find everything again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio::time::sleep;
+use twinkeep_client::{Client, v1};
+use twinkeep_pki::{PrivateKey, pem};
+use twinkeep_proto::local::v1::{InitRequest, Operator};
+
+use super::layout::{DevNode, Layout};
+use super::process;
+use crate::init;
+
+/// Longest wait for a cluster to form or to find a leader again.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// The caller that the printed commands use.
+pub(crate) const CALLER: &str = "app";
+/// The administrator.
+pub(crate) const ADMIN: &str = "admin";
+
+/// Starts the cluster of a folder, making it first if there is none.
+pub(crate) async fn up(home: &std::path::Path) -> anyhow::Result<Layout> {
+    let _lock = process::lock(home)?;
+    if let Some(layout) = Layout::load(home)?.filter(|layout| layout.path("ready").exists()) {
+        for node in layout.nodes() {
+            layout.write_config(node)?;
+            process::start(&layout, node)?;
+        }
+        wait_until_all_serve(&layout).await?;
+        return Ok(layout);
+    }
+    let layout = fresh_layout(home)?;
+    begin(&layout).await?;
+    let admin = client(&layout, ADMIN)?;
+    let mut node_ids = Vec::new();
+    for node in &layout.nodes()[1..] {
+        progress(&format!("node {} joins", node.name));
+        node_ids.push(join(&layout, &admin, node).await?);
+    }
+    progress("the members become voters together");
+    promote(&admin, node_ids).await?;
+    furnish(&layout, &admin).await?;
+    wait_until_all_serve(&layout).await?;
+    std::fs::write(layout.path("ready"), "").context("cannot finish the cluster's folder")?;
+    Ok(layout)
+}
+
+/// A cluster whose making was cut short holds nothing yet: it is made anew.
+fn fresh_layout(home: &std::path::Path) -> anyhow::Result<Layout> {
+    if let Some(half_made) = Layout::load(home)? {
+        for node in half_made.nodes() {
+            process::stop(&half_made, node, rustix::process::Signal::KILL)?;
+            remove(&half_made.folder(node))?;
+        }
+        remove(&half_made.path("callers"))?;
+        for name in ["passphrase", "operator.age", "layout.toml"] {
+            remove_file(&half_made.path(name))?;
+        }
+    }
+    Layout::create(home)
+}
+
+fn remove(folder: &std::path::Path) -> anyhow::Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn remove_file(path: &std::path::Path) -> anyhow::Result<()> {
+    if path.exists() {
+        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn progress(what: &str) {
+    eprintln!("twinkeep: {what}");
+}
+
+/// Starts the first node and begins the cluster on it.
+async fn begin(layout: &Layout) -> anyhow::Result<()> {
+    let first = &layout.nodes()[0];
+    progress(&format!("node {} begins the cluster", first.name));
+    // 32 hex digits of randomness; the dev cluster unseals itself with it.
+    let passphrase = random_hex()?;
+    init::write_private(&layout.path("passphrase"), passphrase.as_bytes())?;
+    let operator_file = layout.path("operator.age");
+    let operator_path = operator_file.display().to_string();
+    let recipient = process::offline(&["operator-key", "--out", &operator_path])?;
+    layout.write_config(first)?;
+    process::start(layout, first)?;
+    let socket = layout.folder(first).join("data").join("admin.sock");
+    wait_for(layout, first, "its socket", || socket.exists()).await?;
+    let request = InitRequest {
+        admin: ADMIN.to_owned(),
+        operators: vec![Operator { name: "dev".to_owned(), recipient: recipient.trim().to_owned() }],
+        recovery_threshold: 1,
+        seal: Some(init::dev_seal(passphrase)),
+        dev: true,
+        domain: "kms.internal".to_owned(),
+        ..InitRequest::default()
+    };
+    init::begin(&socket, &layout.path("callers"), request).await?;
+    Ok(())
+}
+
+fn random_hex() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    let mut source = std::fs::File::open("/dev/urandom").context("cannot open /dev/urandom")?;
+    std::io::Read::read_exact(&mut source, &mut bytes)?;
+    Ok(hex::encode(bytes))
+}
+
+/// Lets a node join and starts it.
+pub(crate) async fn join(layout: &Layout, admin: &Client, node: &DevNode) -> anyhow::Result<u64> {
+    layout.write_config(node)?;
+    let config = layout.folder(node).join("twinkeepd.toml").display().to_string();
+    let csr_pem = process::offline(&["identity", "--config", &config])?;
+    let role = if node.witness { v1::NodeRole::Witness } else { v1::NodeRole::Data };
+    let admitted = admin
+        .admit_node(v1::AdmitNodeRequest {
+            csr_pem,
+            role: role.into(),
+            zone: node.zone.clone(),
+            ..v1::AdmitNodeRequest::default()
+        })
+        .await
+        .with_context(|| format!("node {} was not admitted", node.name))?;
+    std::fs::write(layout.folder(node).join("pass.toml"), &admitted.pass)?;
+    process::start(layout, node)?;
+    let identity = layout.folder(node).join("data").join("identity.toml");
+    wait_for(layout, node, "its place in the cluster", || identity.exists()).await?;
+    Ok(admitted.node_id)
+}
+
+/// Makes learners voters, as soon as they have caught up.
+pub(crate) async fn promote(admin: &Client, node_ids: Vec<u64>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    loop {
+        let request =
+            v1::PromoteNodesRequest { node_ids: node_ids.clone(), ..v1::PromoteNodesRequest::default() };
+        match admin.promote_nodes(request).await {
+            Ok(_) => return Ok(()),
+            Err(error) if started.elapsed() > READY_MAX => {
+                return Err(error).context("the members did not become voters");
+            }
+            Err(_) => sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+/// Makes the first instance, the first caller and the first key.
+async fn furnish(layout: &Layout, admin: &Client) -> anyhow::Result<()> {
+    progress("the first instance, caller and key are made");
+    let instance = admin
+        .create_instance(v1::CreateInstanceRequest {
+            name: "main".to_owned(),
+            r#type: v1::InstanceType::Software.into(),
+            ..v1::CreateInstanceRequest::default()
+        })
+        .await
+        .context("the first instance was not made")?;
+    let instance_id = instance.instance.context("the answer names no instance")?.instance_id;
+    let grant = |role: v1::Role| v1::Grant { role: role.into(), ..v1::Grant::default() };
+    // One identity that may do everything suits a machine for trying things out, and no other.
+    let operator = vec![grant(v1::Role::Operator), grant(v1::Role::Auditor)];
+    grant_roles(admin, ADMIN, operator).await?;
+    let roles = [v1::Role::KeyAdmin, v1::Role::KeyUser, v1::Role::Operator, v1::Role::Auditor];
+    new_caller(layout, admin, CALLER, roles.map(grant).to_vec()).await?;
+    let app = client(layout, CALLER)?;
+    let key = app
+        .create_key(v1::CreateKeyRequest {
+            instance_id: instance_id.clone(),
+            spec: v1::KeySpec::Aes256.into(),
+            usage: v1::KeyUsage::EncryptDecrypt.into(),
+            description: "the first key".to_owned(),
+            ..v1::CreateKeyRequest::default()
+        })
+        .await
+        .context("the first key was not made")?;
+    let key_id = key.key.context("the answer names no key")?.key_id;
+    std::fs::write(layout.path("first-key"), key_id)?;
+    std::fs::write(layout.path("first-instance"), instance_id)?;
+    Ok(())
+}
+
+async fn grant_roles(admin: &Client, caller: &str, grants: Vec<v1::Grant>) -> anyhow::Result<()> {
+    let request =
+        v1::GrantRolesRequest { caller: caller.to_owned(), grants, ..v1::GrantRolesRequest::default() };
+    admin.grant_roles(request).await.with_context(|| format!("caller {caller} got no roles"))?;
+    Ok(())
+}
+
+/// Makes a caller: a key, a certificate for it, and roles.
+pub(crate) async fn new_caller(
+    layout: &Layout,
+    admin: &Client,
+    name: &str,
+    grants: Vec<v1::Grant>,
+) -> anyhow::Result<()> {
+    let key = PrivateKey::generate()?;
+    let request = v1::IssueCallerCertificateRequest {
+        caller: name.to_owned(),
+        csr_pem: pem::certificate_request(&key.certificate_request()?),
+        ..v1::IssueCallerCertificateRequest::default()
+    };
+    let issued = admin
+        .issue_caller_certificate(request)
+        .await
+        .with_context(|| format!("caller {name} got no certificate"))?;
+    let file = |ending: &str| layout.path("callers").join(format!("{name}.{ending}"));
+    init::write_private(&file("key"), pem::danger_private_key(&key).as_bytes())?;
+    init::write_private(&file("pem"), issued.certificate_chain_pem.as_bytes())?;
+    grant_roles(admin, name, grants).await
+}
+
+/// Makes a client of the cluster for a caller, zone a's nodes first.
+pub(crate) fn client(layout: &Layout, caller: &str) -> anyhow::Result<Client> {
+    client_of(layout, caller, layout.nodes().iter().filter(|node| !node.witness), "a")
+}
+
+/// Makes a client that knows some nodes alone at first, and prefers a zone.
+pub(crate) fn client_of<'a>(
+    layout: &Layout,
+    caller: &str,
+    nodes: impl IntoIterator<Item = &'a DevNode>,
+    zone: &str,
+) -> anyhow::Result<Client> {
+    let callers = layout.path("callers");
+    let mut builder = Client::builder()
+        .root_file(callers.join("endpoint-root.pem"))
+        .identity_files(callers.join(format!("{caller}.pem")), callers.join(format!("{caller}.key")))
+        .zone(zone);
+    for node in nodes {
+        builder = builder.endpoint_in(&node.zone, node.client_address.to_string());
+    }
+    builder.build().context("cannot make a client")
+}
+
+/// Waits until every data node answers crypto calls and a leader takes changes.
+pub(crate) async fn wait_until_all_serve(layout: &Layout) -> anyhow::Result<()> {
+    for node in layout.nodes().iter().filter(|node| !node.witness) {
+        wait_until_serving(layout, node).await?;
+    }
+    Ok(())
+}
+
+/// Waits until one data node is unsealed and knows a leader.
+pub(crate) async fn wait_until_serving(layout: &Layout, node: &DevNode) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let only = client_of(layout, ADMIN, [node], &node.zone)?;
+    loop {
+        let status = only.get_status(v1::GetStatusRequest::default()).await;
+        if matches!(&status, Ok(status) if !status.sealed && status.leader_node_id != 0) {
+            return Ok(());
+        }
+        if process::running(layout, node).is_none() {
+            bail!("node {} has ended:\n{}", node.name, process::last_messages(layout, node, 5));
+        }
+        if started.elapsed() > READY_MAX {
+            let why = status.err().map_or_else(|| "it is sealed or knows no leader".to_owned(), |e| e.to_string());
+            bail!("node {} does not serve: {why}; see {}", node.name, process::messages(layout, node));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn wait_for(
+    layout: &Layout,
+    node: &DevNode,
+    what: &str,
+    there: impl Fn() -> bool,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while !there() {
+        if process::running(layout, node).is_none() || started.elapsed() > READY_MAX {
+            bail!("node {} has not got {what}:\n{}", node.name, process::last_messages(layout, node, 5));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! What a failure tells the person and the script.
+
+use std::io;
+use std::process::ExitCode;
+
+use twinkeep_client::{BuildError, Error, Outcome};
+
+/// Prints an error, what to do about it, and returns the exit code; see the table in `main.rs`.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    // Whoever reads our output has seen enough.
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("twinkeep: {error:#}");
+    if let Some(advice) = advice(error) {
+        eprintln!("{advice}");
+    }
+    ExitCode::from(code(error))
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    let Some(error) = error.chain().find_map(|cause| cause.downcast_ref::<Error>()) else {
+        return 1;
+    };
+    match error {
+        Error::Invalid(_) => 2,
+        Error::Unauthenticated(_) | Error::Denied(_) => 3,
+        Error::NotFound(_) | Error::Exists(_) | Error::Precondition(_) | Error::Aborted(_) => 4,
+        error if error.is_retryable() => match error.outcome() {
+            Outcome::NotDone => 5,
+            Outcome::Unknown => 6,
+        },
+        _ => 1,
+    }
+}
+
+fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    let called = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    let built = error.chain().find_map(|cause| cause.downcast_ref::<BuildError>());
+    Some(match (called, built) {
+        (Some(Error::Denied(_)), _) => {
+            "an admin sees roles with `twinkeep access list` and gives them with `twinkeep access grant`; in a \
+             development cluster add `--as admin`"
+        }
+        (Some(Error::Unauthenticated(_)), _) => {
+            "an admin issues a certificate with `twinkeep access issue-certificate`"
+        }
+        (Some(error), _) if error.is_retryable() && error.outcome() == Outcome::Unknown => {
+            "it may have happened: look first, for example with `twinkeep key list`"
+        }
+        (Some(Error::Unavailable { .. } | Error::DeadlineExceeded { .. }), _) => {
+            "see `twinkeep cluster status`; is the cluster running and unsealed?"
+        }
+        (Some(Error::Aborted(_)), _) => "another change came first; look at it and try again",
+        (None, Some(BuildError::Identity(_))) => {
+            "an admin issues a certificate with `twinkeep access issue-certificate`"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code_of(error: Error) -> u8 {
+        code(&anyhow::Error::from(error).context("the key was not made"))
+    }
+
+    #[test]
+    fn codes_are_those_of_the_table() {
+        let text = || "why".to_owned();
+        let unavailable = |outcome| Error::Unavailable { message: text(), attempts: 3, outcome };
+        assert_eq!(code_of(Error::Invalid(text())), 2);
+        assert_eq!(code_of(Error::Denied(text())), 3);
+        assert_eq!(code_of(Error::Unauthenticated(text())), 3);
+        assert_eq!(code_of(Error::NotFound(text())), 4);
+        assert_eq!(code_of(Error::Aborted(text())), 4);
+        assert_eq!(code_of(Error::Exhausted(text())), 5);
+        assert_eq!(code_of(unavailable(Outcome::NotDone)), 5);
+        assert_eq!(code_of(unavailable(Outcome::Unknown)), 6);
+        assert_eq!(code_of(Error::Internal(text())), 1);
+        assert_eq!(code(&anyhow::anyhow!("no file")), 1);
+    }
+
+    #[test]
+    fn reader_who_left_is_no_failure() {
+        let gone = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(is_broken_pipe(&gone.context("cannot write")));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("Broken pipe")));
+    }
+}
