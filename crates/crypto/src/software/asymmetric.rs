@@ -239,10 +239,16 @@ pub(super) fn parse_canonical(
         || unfit("public key", "is not a key of this spec in canonical SubjectPublicKeyInfo DER");
     let parsed = ParsedPublicKey::new(algorithm, key.as_der()).map_err(|_| refuse())?;
     let canonical: PublicKeyX509Der<'_> =
-        parsed.as_der().map_err(|_| Failure::Library { operation: "public key encoding" })?;
+        parsed.as_der().map_err(|_| library("public key encoding"))?;
     if canonical.as_ref() != key.as_der() { Err(refuse()) } else { Ok(parsed) }
 }
 
+/// A refusal by the library of something that it has to be able to do.
+pub(super) fn library(operation: &'static str) -> Error {
+    Failure::Library { operation }.into()
+}
+
+/// A refusal of what the caller sent.
 pub(super) fn unfit(field: &'static str, problem: &'static str) -> Error {
     InvalidInput::Unfit { field, problem }.into()
 }

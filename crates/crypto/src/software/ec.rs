@@ -14,8 +14,8 @@ use aws_lc_rs::signature::{
 use twinkeep_core::key::{Algorithm, KeySpec};
 use twinkeep_envelope::SecretBytes;
 
-use super::asymmetric::{imported_digest, parse_canonical, unfit};
-use crate::backend::{Error, Failure, Message, PublicKey, Verdict};
+use super::asymmetric::{imported_digest, library, parse_canonical, unfit};
+use crate::backend::{Error, Message, PublicKey, Verdict};
 
 /// A key pair that signs.
 pub(super) struct SigningKey {
@@ -60,10 +60,6 @@ fn curve(spec: KeySpec) -> Result<Curve, Error> {
         },
         _ => return Err(library("choice of a curve")),
     })
-}
-
-fn library(operation: &'static str) -> Error {
-    Failure::Library { operation }.into()
 }
 
 /// Makes a pair and returns it as PKCS#8.

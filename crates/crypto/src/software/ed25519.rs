@@ -7,18 +7,14 @@ use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, ParsedPublicKey};
 use twinkeep_envelope::SecretBytes;
 
-use super::asymmetric::{parse_canonical, unfit};
-use crate::backend::{Error, Failure, Message, PublicKey, Verdict};
+use super::asymmetric::{library, parse_canonical, unfit};
+use crate::backend::{Error, Message, PublicKey, Verdict};
 
 /// A key pair that signs.
 pub(super) struct SigningKey(Ed25519KeyPair);
 
 /// The public half.
 pub(super) struct VerifyingKey(ParsedPublicKey);
-
-fn library(operation: &'static str) -> Error {
-    Failure::Library { operation }.into()
-}
 
 fn raw(message: Message<'_>) -> Result<&[u8], Error> {
     match message {
