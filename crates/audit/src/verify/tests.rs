@@ -137,6 +137,33 @@ fn record_changed_with_all_its_sums_is_found_at_the_next_one() {
     assert!(matches!(findings[..], [Finding::Chain { segment: 1, sequence: 5 }]), "{findings:?}");
 }
 
+/// A record of another node's log, or of another place in this one, with all its sums.
+#[test]
+fn record_with_a_strange_stamp_is_found() {
+    let strange: [fn(&mut crate::record::Stamp); 3] = [
+        |stamp| stamp.sequence -= 1,
+        |stamp| stamp.node = twinkeep_core::id::NodeId::new(4).unwrap(),
+        |stamp| stamp.cluster = twinkeep_core::id::ClusterId::from_bytes([0x66; 16]),
+    ];
+    for change in strange {
+        let closed = closed();
+        closed.change(3, |bytes| {
+            let starts = starts(bytes);
+            let last = starts.len() - 2;
+            let Parsed::Frame(before) = frame::parse(&bytes[starts[last - 1]..]) else { panic!() };
+            let Parsed::Frame(frame) = frame::parse(&bytes[starts[last]..]) else { panic!() };
+            let mut record = Record::from_bytes(frame.record).unwrap();
+            change(&mut record.stamp);
+            let record = minicbor::to_vec(record).unwrap();
+            let mut forged = Vec::new();
+            frame::push(&mut forged, before.chain, frame.sequence, frame.place, &record);
+            bytes.splice(starts[last]..starts[last + 1], forged);
+        });
+        let findings = closed.findings();
+        assert!(matches!(findings[..], [Finding::Stamp { sequence: 28 }]), "{findings:?}");
+    }
+}
+
 /// Whoever computes every sum anew is found by the head that was kept elsewhere, and by nothing else.
 #[test]
 fn log_written_anew_is_found_by_the_kept_head() {

@@ -265,6 +265,24 @@ fn segment_without_a_record_is_gone_on_with() {
     assert_eq!(report.losses.len(), 1);
 }
 
+/// The run before was closed, in another segment; this one was not.
+#[test]
+fn crash_of_a_run_that_began_with_a_segment_is_marked() {
+    let directory = directory();
+    close(open(directory.path()).unwrap());
+    let path = segment_path(directory.path());
+    let bytes = fs::read(&path).unwrap();
+    // Without unused room the next run has to begin a segment.
+    fs::write(&path, &bytes[..*starts(&bytes).last().unwrap()]).unwrap();
+    drop(open(directory.path()).unwrap());
+    let log = open(directory.path()).unwrap();
+    use MarkEvent::{Closed, LossPossible, Opened};
+    let loss = LossPossible { window_ms: 50, cut_bytes: 0 };
+    assert_eq!(marks(&read_all(&log)), [Opened, Closed, Opened, loss, Opened]);
+    close(log);
+    assert_eq!(verify(directory.path(), None).unwrap().segments, 2);
+}
+
 #[test]
 fn spare_file_that_a_crash_left_with_a_header_is_made_anew() {
     let (directory, segments) = rotated();
