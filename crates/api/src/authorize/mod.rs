@@ -1,0 +1,22 @@
+//! Who calls, and may they: the one way from a request to a handler.
+//!
+//! | file          | holds                                                                          |
+//! |---------------|--------------------------------------------------------------------------------|
+//! | `identity.rs` | [`Peer`]: the other end of a connection, and the caller that it is             |
+//! | `gate.rs`     | [`Gate`]: every call's way in and out                                          |
+//! | `entered.rs`  | [`Entered`], [`Authorized`]: what a handler needs to get at anything           |
+//! | `draft.rs`    | [`Draft`]: the call's audit record until it is written                          |
+//!
+//! The order is: audit permit, identity, the state that the caller has seen, the permission anywhere,
+//! then the handler, which has to authorise each resource that it touches. A caller without the
+//! permission learns nothing about its request, be it well formed or not.
+
+mod draft;
+mod entered;
+mod gate;
+mod identity;
+
+pub use identity::Peer;
+
+pub(crate) use entered::{Authorized, Entered};
+pub(crate) use gate::{Answers, Gate, Handle, HandleStream, Outgoing};

@@ -1,0 +1,156 @@
+//! ListMembers, AdmitNode, PromoteNodes, RemoveNode.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use twinkeep_audit::call::Resource;
+use twinkeep_core::id::NodeId;
+use twinkeep_core::outcome::Outcome;
+use twinkeep_core::record::{Admission, NodeRecord, Record as _};
+use twinkeep_core::topology::{NodeRole, Standing};
+use twinkeep_proto::v1;
+
+use super::Cluster;
+use crate::authorize::{Entered, Handle};
+use crate::convert::Wire as _;
+use crate::error::{CallError, Invalid};
+use crate::field;
+use crate::limits::{CSR_BYTES_MAX, PROMOTE_NODES_MAX, check};
+use crate::operation::{self as op, Operation};
+use crate::ports::{Admit, Committed, PeerHealth};
+
+impl Handle<op::ListMembers> for Cluster {
+    async fn handle(
+        &self,
+        call: &Entered<op::ListMembers>,
+        _: &v1::ListMembersRequest,
+    ) -> Result<v1::ListMembersResponse, CallError> {
+        call.on_cluster()?;
+        Ok(v1::ListMembersResponse { members: self.members()?, state_index: 0 })
+    }
+}
+
+impl Handle<op::AdmitNode> for Cluster {
+    async fn handle(
+        &self,
+        call: &Entered<op::AdmitNode>,
+        request: &v1::AdmitNodeRequest,
+    ) -> Result<v1::AdmitNodeResponse, CallError> {
+        let way_out = "send one request with one key";
+        check("csr_pem", request.csr_pem.len(), CSR_BYTES_MAX, way_out)?;
+        let node = Admit {
+            csr_pem: request.csr_pem.clone(),
+            role: NodeRole::required("role", request.role)?,
+            zone: field::parse("zone", &request.zone)?,
+            lifetime: lifetime(request.lifetime_s)?,
+        };
+        call.on_cluster()?;
+        let admitted = self.cluster.admit(call.caller(), node, call.deadline()).await?;
+        let resource = Resource::Node { id: admitted.node };
+        call.draft().tell(|about| about.resources.push(resource));
+        Ok(v1::AdmitNodeResponse {
+            node_id: admitted.node.get(),
+            expires_unix_ms: admitted.expires_ms,
+            pass: admitted.pass,
+            state_index: admitted.index,
+        })
+    }
+}
+
+impl Handle<op::PromoteNodes> for Cluster {
+    async fn handle(
+        &self,
+        call: &Entered<op::PromoteNodes>,
+        request: &v1::PromoteNodesRequest,
+    ) -> Result<v1::PromoteNodesResponse, CallError> {
+        if request.node_ids.is_empty() {
+            let way_out = "name at least one learner";
+            return Err(Invalid::Missing { field: "node_ids", way_out }.into());
+        }
+        check("node_ids", request.node_ids.len(), PROMOTE_NODES_MAX, "promote in several calls")?;
+        let nodes = request.node_ids.iter().map(|id| node("node_ids", *id));
+        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        call.on_cluster()?;
+        let committed = self.cluster.promote(call.caller(), &nodes, call.deadline()).await?;
+        let state_index = self.settled(call, committed).await?;
+        Ok(v1::PromoteNodesResponse { members: self.members()?, state_index })
+    }
+}
+
+impl Handle<op::RemoveNode> for Cluster {
+    async fn handle(
+        &self,
+        call: &Entered<op::RemoveNode>,
+        request: &v1::RemoveNodeRequest,
+    ) -> Result<v1::RemoveNodeResponse, CallError> {
+        let node = node("node_id", request.node_id)?;
+        call.on_cluster()?;
+        let committed = self.cluster.remove(call.caller(), node, call.deadline()).await?;
+        let state_index = self.settled(call, committed).await?;
+        Ok(v1::RemoveNodeResponse { members: self.members()?, state_index })
+    }
+}
+
+impl Cluster {
+    /// Returns the members that are not removed, in the order of their ids.
+    pub(super) fn members(&self) -> Result<Vec<v1::Member>, CallError> {
+        let (own, peers) = (self.cluster.status().node, self.cluster.peers());
+        let nodes = NodeRecord::all(&*self.changes.control().view())?;
+        let living = nodes.iter().filter(|node| node.standing != Standing::Removed);
+        Ok(living.map(|node| member(node, own, &peers)).collect())
+    }
+
+    /// Waits until this node shows a change of the membership too.
+    async fn settled<O: Operation>(
+        &self,
+        call: &Entered<O>,
+        committed: Committed,
+    ) -> Result<u64, CallError> {
+        match committed.outcome {
+            Outcome::Applied(_) => {
+                self.changes.caught_up(call, committed.index).await?;
+                Ok(committed.index)
+            }
+            Outcome::Refused(refusal) => Err(refusal.into()),
+        }
+    }
+}
+
+fn member(node: &NodeRecord, own: NodeId, peers: &BTreeMap<NodeId, PeerHealth>) -> v1::Member {
+    let health = peers.get(&node.id);
+    let place = &node.placement;
+    v1::Member {
+        node_id: node.id.get(),
+        role: node.role.to_wire(),
+        standing: node.standing.to_wire(),
+        placement: Some(v1::Placement {
+            zone: place.zone.to_string(),
+            vpc: place.vpc.to_string(),
+            vswitch: place.vswitch.to_string(),
+            cidr: place.cidr.to_string(),
+            client_address: place.client_address.to_string(),
+            peer_address: place.peer_address.to_string(),
+        }),
+        spki_sha256: node.spki_sha256.to_vec().into(),
+        reachable: node.id == own || health.is_some_and(|health| health.reachable),
+        matched_index: health.and_then(|health| health.matched_index).unwrap_or(0),
+        revision: node.revision.get(),
+    }
+}
+
+fn lifetime(seconds: u32) -> Result<Duration, Invalid> {
+    let longest = Duration::from_millis(Admission::LIFE_MAX_MS);
+    match Duration::from_secs(seconds.into()) {
+        Duration::ZERO => Ok(longest),
+        lifetime if lifetime <= longest => Ok(lifetime),
+        _ => {
+            let (number, range) = (seconds.into(), "an admission lasts 600 seconds at most");
+            Err(Invalid::OutOfRange { field: "lifetime_s", number, range })
+        }
+    }
+}
+
+fn node(field: &'static str, number: u64) -> Result<NodeId, Invalid> {
+    let range = "node ids count from 1; ListMembers shows them";
+    NodeId::new(number).map_err(|_| Invalid::OutOfRange { field, number, range })
+}

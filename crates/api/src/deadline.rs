@@ -1,0 +1,52 @@
+//! How long a call may take: what its caller says (`grpc-timeout`), within our own limits.
+
+use std::time::{Duration, Instant};
+
+use tonic::metadata::MetadataMap;
+
+use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX};
+
+/// Returns the point in time by which the call has to be answered.
+pub(crate) fn of(metadata: &MetadataMap) -> Instant {
+    let given = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
+    Instant::now() + given.and_then(parse).unwrap_or(DEADLINE_DEFAULT).min(DEADLINE_MAX)
+}
+
+/// Reads at most eight digits and a unit (gRPC over HTTP/2, "Timeout").
+fn parse(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|c| c.is_ascii_digit()) {
+        return None;
+    }
+    let number = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        assert_eq!(parse("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for bad in ["", "m", "1", "-1S", "1.5S", "123456789S", "1s", "+1S", "1µ"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_caller_gets_more_than_the_longest_time() {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", "99999999H".parse().unwrap());
+        assert!(of(&metadata) <= Instant::now() + DEADLINE_MAX);
+    }
+}

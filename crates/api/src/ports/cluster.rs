@@ -1,0 +1,212 @@
+//! This node, the other nodes, membership, sealing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use twinkeep_core::id::NodeId;
+use twinkeep_core::name::{CallerName, ZoneName};
+use twinkeep_core::outcome::Refusal;
+use twinkeep_core::topology::NodeRole;
+use zeroize::Zeroizing;
+
+use super::{Committed, ControlError};
+
+/// What a node knows of itself and the others, and what changes them.
+#[async_trait::async_trait]
+pub trait ClusterControl: Send + Sync {
+    /// Returns how this node is.
+    fn status(&self) -> NodeStatus;
+
+    /// Returns what this node knows of each other node's health. Nodes that it does not list are unknown.
+    fn peers(&self) -> BTreeMap<NodeId, PeerHealth>;
+
+    /// Returns where calls can be sent, and tells of every change.
+    fn topology(&self) -> watch::Receiver<Topology>;
+
+    /// Lets the node with the public key of a signing request join, and certifies that key.
+    ///
+    /// # Errors
+    /// [`ClusterError::BadRequest`] for a request that is none, and as [`ClusterControl::promote`].
+    async fn admit(
+        &self,
+        actor: &CallerName,
+        node: Admit,
+        deadline: Instant,
+    ) -> Result<Admitted, ClusterError>;
+
+    /// Gives learners their votes, once they have caught up: the standing in the replicated state and the
+    /// membership of the log.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    async fn promote(
+        &self,
+        actor: &CallerName,
+        nodes: &[NodeId],
+        deadline: Instant,
+    ) -> Result<Committed, ClusterError>;
+
+    /// Takes a node out for ever.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    async fn remove(
+        &self,
+        actor: &CallerName,
+        node: NodeId,
+        deadline: Instant,
+    ) -> Result<Committed, ClusterError>;
+
+    /// Takes one share of the unseal key, or the passphrase; unseals when that suffices.
+    ///
+    /// # Errors
+    /// [`ClusterError::BadUnsealSecret`] and [`ClusterError::NoSuchSeal`] for what the caller gave.
+    async fn unseal(&self, secret: UnsealSecret) -> Result<UnsealProgress, ClusterError>;
+
+    /// Forgets the shares that were given so far.
+    fn forget_shares(&self) -> UnsealProgress;
+
+    /// Forgets every key. When it returns, no open key is left in the node's own memory but those that
+    /// running calls hold.
+    async fn seal(&self) -> Result<(), ClusterError>;
+}
+
+/// A node that shall be let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admit {
+    /// Its signing request, PEM.
+    pub csr_pem: String,
+    /// What it is for.
+    pub role: NodeRole,
+    /// Where it has to stand.
+    pub zone: ZoneName,
+    /// How long the admission holds.
+    pub lifetime: Duration,
+}
+
+/// A node that may join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// The id that it was given.
+    pub node: NodeId,
+    /// When the admission lapses, milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+    /// What the node needs to knock at its peers, TOML.
+    pub pass: String,
+    /// The log entry that holds the admission.
+    pub index: u64,
+}
+
+/// What unseals. Wiped on drop; printed by its kind alone.
+pub enum UnsealSecret {
+    /// One share, as text: `tkshare1…`.
+    Share(Zeroizing<String>),
+    /// The passphrase of a development cluster.
+    Passphrase(Zeroizing<String>),
+}
+
+impl std::fmt::Debug for UnsealSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Share(_) => "Share(…)",
+            Self::Passphrase(_) => "Passphrase(…)",
+        })
+    }
+}
+
+/// How far unsealing has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnsealProgress {
+    /// Whether the node is still sealed.
+    pub sealed: bool,
+    /// How many shares it holds.
+    pub shares_given: u32,
+    /// How many it needs.
+    pub shares_needed: u32,
+}
+
+/// How a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: NodeId,
+    /// The leader that it knows, serving callers or not.
+    pub leader: Option<NodeId>,
+    /// Its term.
+    pub term: u64,
+    /// The last index in its log.
+    pub last_log_index: u64,
+    /// The last index that it knows to be committed.
+    pub committed_index: u64,
+    /// Whether it is sealed.
+    pub sealed: bool,
+    /// The version of the program.
+    pub software_version: &'static str,
+}
+
+/// How another node is, as seen from this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerHealth {
+    /// Whether it was heard from within the last second.
+    pub reachable: bool,
+    /// The last index known to be stored there; known to the leader alone.
+    pub matched_index: Option<u64>,
+}
+
+/// Where calls can be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// The data nodes.
+    pub endpoints: Vec<TopologyEndpoint>,
+    /// The leader.
+    pub leader: Option<NodeId>,
+}
+
+/// One data node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopologyEndpoint {
+    /// The node.
+    pub node: NodeId,
+    /// Its zone.
+    pub zone: ZoneName,
+    /// Where callers reach it.
+    pub address: SocketAddr,
+    /// Whether it was heard from within the last second.
+    pub reachable: bool,
+}
+
+/// Why the cluster was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The replicated state refused it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There was no outcome.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The node is no voter yet: sealed, not reachable, or behind.
+    #[error("node {node} cannot become a voter now: {why}")]
+    NotReady {
+        /// The learner.
+        node: NodeId,
+        /// What it lacks.
+        why: String,
+    },
+    /// The signing request is not one, or its key is not of a kind that is certified.
+    #[error("csr_pem: {0}")]
+    BadRequest(String),
+    /// The share or the passphrase is not of this cluster, damaged, or given already.
+    #[error("{0}")]
+    BadUnsealSecret(String),
+    /// The cluster has no seal of this kind.
+    #[error("the cluster has no seal that opens by {what}")]
+    NoSuchSeal {
+        /// `a share` or `a passphrase`.
+        what: &'static str,
+    },
+    /// The node or a library failed.
+    #[error("the node failed")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

@@ -1,0 +1,289 @@
+//! Errors as gRPC statuses: the only place that knows codes.
+//!
+//! | situation                                                        | code                        |
+//! |------------------------------------------------------------------|-----------------------------|
+//! | malformed request, bad ciphertext, token used for another request | `INVALID_ARGUMENT`          |
+//! | unknown caller / not allowed                                     | `UNAUTHENTICATED` / `PERMISSION_DENIED` |
+//! | no such thing, for who may see all / taken                       | `NOT_FOUND` / `ALREADY_EXISTS` |
+//! | state forbids it                                                 | `FAILED_PRECONDITION`       |
+//! | concurrent change lost the race                                  | `ABORTED`                   |
+//! | no leader, sealed, backend or audit log away                     | `UNAVAILABLE`               |
+//! | limit reached                                                    | `RESOURCE_EXHAUSTED`        |
+//! | out of time                                                      | `DEADLINE_EXCEEDED`         |
+//! | checksum mismatch / our bug                                      | `DATA_LOSS` / `INTERNAL`    |
+//!
+//! No `match` has a `_` arm: a new variant has to choose its code. What failed inside reaches the caller
+//! as fixed text with the request's id; the chain of causes goes to the log.
+
+use std::error::Error;
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Response, Status};
+use twinkeep_core::id::RequestId;
+use twinkeep_core::outcome::Refusal;
+use twinkeep_crypto::{Error as BackendError, InvalidInput};
+use twinkeep_proto::v1::ItemError;
+use twinkeep_proto::v1::method::Method;
+
+use crate::error::CallError;
+use crate::ports::{ClusterError, ControlError, IssueError, Leader, VaultError};
+
+/// Metadata with the leader's address, `address:port`, on answers with `UNAVAILABLE`.
+pub const LEADER_METADATA: &str = "x-twinkeep-leader";
+/// Metadata with the request's id, on every answer.
+pub const REQUEST_METADATA: &str = "x-twinkeep-request-id";
+
+/// An error that knows its code.
+pub(crate) trait Coded {
+    /// Returns the code.
+    fn code(&self) -> Code;
+}
+
+impl Coded for CallError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::Denied(_) => Code::PermissionDenied,
+            Self::Invalid(_) | Self::WrongUsage { .. } | Self::InvalidCiphertext => {
+                Code::InvalidArgument
+            }
+            Self::OverLimit(_) => Code::ResourceExhausted,
+            Self::Checksum { .. } => Code::DataLoss,
+            Self::NotFound { .. } => Code::NotFound,
+            Self::KeyUnusable { .. } => Code::FailedPrecondition,
+            Self::GroundMoved => Code::Aborted,
+            Self::Refused(refusal) => refusal.code(),
+            Self::Control(error) => error.code(),
+            Self::Vault(error) => error.code(),
+            Self::Backend(error) => error.code(),
+            Self::Cluster(error) => error.code(),
+            Self::Issue(error) => error.code(),
+            Self::Audit(_) => Code::Unavailable,
+            Self::BadMaterial(_)
+            | Self::AuditTail(_)
+            | Self::State(_)
+            | Self::StrangeOutcome(_)
+            | Self::Missing(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for Refusal {
+    fn code(&self) -> Code {
+        match self {
+            // A node of ours wrote these; the caller could not have.
+            Self::Malformed
+            | Self::Unsigned
+            | Self::AlreadyBegun
+            | Self::SealedElsewhere
+            | Self::NoActor => Code::Internal,
+            Self::Expired { .. } => Code::Unavailable,
+            Self::RevisionMismatch { .. } | Self::NodeIdTaken(_) => Code::Aborted,
+            Self::NoKey(_) | Self::NoInstance(_) | Self::NoNode(_) => Code::NotFound,
+            Self::KeyExists(_) | Self::InstanceExists { .. } | Self::KeyJoined => {
+                Code::AlreadyExists
+            }
+            Self::UsageMismatch { .. } | Self::TokenReused | Self::AdmissionTooLong => {
+                Code::InvalidArgument
+            }
+            Self::IllegalTransition(_)
+            | Self::LastAdmin
+            | Self::LastVoter
+            | Self::NotAdmitted
+            | Self::Misplaced(_)
+            | Self::VersionNotRaised { .. } => Code::FailedPrecondition,
+            Self::LimitReached { .. } => Code::ResourceExhausted,
+        }
+    }
+}
+
+impl Coded for ControlError {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoLeader
+            | Self::Unknown
+            | Self::Sealed
+            | Self::Busy { .. }
+            | Self::Lagging { .. }
+            | Self::Stopping => Code::Unavailable,
+            Self::Fault(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for VaultError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Sealed => Code::Unavailable,
+            Self::Damaged(_) | Self::Failed(_) | Self::Fault(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for BackendError {
+    fn code(&self) -> Code {
+        match self {
+            Self::InvalidInput(InvalidInput::TooLong { .. }) => Code::ResourceExhausted,
+            Self::InvalidInput(InvalidInput::WrongLength { .. } | InvalidInput::Unfit { .. })
+            | Self::InvalidCiphertext
+            | Self::Unsupported { .. } => Code::InvalidArgument,
+            Self::Unavailable(_) => Code::Unavailable,
+            Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::Internal(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for ClusterError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::Control(error) => error.code(),
+            Self::NotReady { .. } | Self::NoSuchSeal { .. } => Code::FailedPrecondition,
+            Self::BadRequest(_) | Self::BadUnsealSecret(_) => Code::InvalidArgument,
+            Self::Failed(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for IssueError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Sealed => Code::Unavailable,
+            Self::BadRequest(_) | Self::OutlivesAuthority { .. } => Code::InvalidArgument,
+            Self::Failed(_) => Code::Internal,
+        }
+    }
+}
+
+/// Returns a code's name as the protocol writes it.
+pub(crate) const fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// Returns the number of a code's name; 2, `UNKNOWN`, for a name that is none.
+pub(crate) fn number(name_of: &str) -> i32 {
+    let named = (0..=16).find(|number| name(Code::from_i32(*number)) == name_of);
+    named.unwrap_or(Code::Unknown as i32)
+}
+
+/// Returns the status of an error, with the request's id and, where it helps, the leader.
+pub(crate) fn status(
+    error: &CallError,
+    request: RequestId,
+    method: Method,
+    leader: Option<Leader>,
+) -> Status {
+    let code = error.code();
+    let mut status = Status::new(code, text(error, request, method));
+    status.metadata_mut().insert(REQUEST_METADATA, id_value(request));
+    if let (Code::Unavailable, Some(leader)) = (code, leader) {
+        let address = MetadataValue::try_from(leader.address.to_string());
+        let address = address.expect("an address is written in visible ASCII");
+        status.metadata_mut().insert(LEADER_METADATA, address);
+    }
+    status
+}
+
+/// Returns the error of one item of a batch.
+pub(crate) fn item_error(error: &CallError, request: RequestId, method: Method) -> ItemError {
+    ItemError { code: error.code() as i32, message: text(error, request, method) }
+}
+
+/// Puts the request's id on an answer.
+pub(crate) fn tagged<T>(mut answer: Response<T>, request: RequestId) -> Response<T> {
+    answer.metadata_mut().insert(REQUEST_METADATA, id_value(request));
+    answer
+}
+
+fn id_value(request: RequestId) -> MetadataValue<tonic::metadata::Ascii> {
+    MetadataValue::try_from(request.to_string()).expect("an id is written in hex digits")
+}
+
+/// Returns what the caller reads, and logs what only the operator may read.
+fn text(error: &CallError, request: RequestId, method: Method) -> String {
+    let operation = method.name;
+    match error.code() {
+        Code::Internal => {
+            tracing::error!(%request, operation, error = error as &dyn Error, "call failed inside");
+            format!("the service failed; tell its operator the request id {request}")
+        }
+        Code::Unavailable => {
+            tracing::warn!(%request, operation, error = error as &dyn Error, "call not served");
+            error.to_string()
+        }
+        _ => {
+            tracing::debug!(%request, operation, error = error as &dyn Error, "call refused");
+            error.to_string()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use twinkeep_core::access::Permission;
+    use twinkeep_core::state::Fault;
+    use twinkeep_proto::v1::method;
+
+    use super::*;
+
+    const REQUEST: RequestId = RequestId::from_bytes([7; 16]);
+
+    fn leader() -> Leader {
+        let node = twinkeep_core::id::NodeId::FIRST;
+        Leader { node, address: "127.0.1.11:7101".parse().unwrap() }
+    }
+
+    #[test]
+    fn failure_inside_reaches_the_caller_as_fixed_text() {
+        let error = CallError::State(Fault::new("row 7 of table `keys` is damaged"));
+        let status = status(&error, REQUEST, method::ENCRYPT, Some(leader()));
+        assert_eq!(status.code(), Code::Internal);
+        let expected = format!("the service failed; tell its operator the request id {REQUEST}");
+        assert_eq!(status.message(), expected);
+        assert!(status.metadata().get(LEADER_METADATA).is_none());
+    }
+
+    #[test]
+    fn unavailable_names_the_leader_and_every_status_the_request() {
+        let error = CallError::Control(ControlError::NoLeader);
+        let status = status(&error, REQUEST, method::CREATE_KEY, Some(leader()));
+        assert_eq!(status.code(), Code::Unavailable);
+        assert_eq!(status.metadata().get(LEADER_METADATA).unwrap(), "127.0.1.11:7101");
+        assert_eq!(status.metadata().get(REQUEST_METADATA).unwrap(), &*REQUEST.to_string());
+    }
+
+    #[test]
+    fn item_of_a_batch_has_the_code_and_text_of_the_call_alone() {
+        let error = CallError::Denied(Permission::Sign);
+        let item = item_error(&error, REQUEST, method::SIGN_BATCH);
+        let alone = status(&error, REQUEST, method::SIGN, None);
+        assert_eq!((item.code, &*item.message), (alone.code() as i32, alone.message()));
+    }
+
+    #[test]
+    fn names_of_codes_lead_back_to_their_numbers() {
+        for code in (0..=16).map(Code::from_i32) {
+            assert_eq!(number(name(code)), code as i32);
+        }
+        assert_eq!(number("NO_SUCH_CODE"), 2);
+    }
+}

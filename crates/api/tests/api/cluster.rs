@@ -1,0 +1,154 @@
+//! Status, members, topology, unsealing; health and reflection beside them.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tonic::Code;
+use twinkeep_api::ports::Topology;
+use twinkeep_proto::v1;
+
+use crate::node::{CLUSTER, TestNode};
+
+#[tokio::test]
+async fn status_tells_of_cluster_and_node() {
+    let node = TestNode::start().await;
+    let status = node.clusters("auditor").get_status(v1::GetStatusRequest::default()).await;
+    let status = status.unwrap().into_inner();
+    assert_eq!(status.cluster_id, CLUSTER.to_string());
+    assert_eq!((status.node_id, status.leader_node_id), (1, 1));
+    assert_eq!(status.leader_address, "127.0.1.11:7101");
+    assert!(!status.sealed && status.applied_index > 0);
+    let [member] = &status.members[..] else { panic!("{:?}", status.members) };
+    assert_eq!((member.node_id, member.standing()), (1, v1::Standing::Voter));
+    assert!(member.reachable);
+    assert_eq!(member.placement.as_ref().unwrap().cidr, "127.0.1.0/24");
+}
+
+#[tokio::test]
+async fn topology_comes_at_once_and_after_each_change_until_the_roles_are_gone() {
+    let node = TestNode::start().await;
+    let request = v1::WatchTopologyRequest::default();
+    let mut watch = node.clusters("key-user").watch_topology(request).await.unwrap().into_inner();
+    let first = watch.message().await.unwrap().unwrap();
+    assert_eq!((first.endpoints.len(), first.leader_node_id), (1, 1));
+    assert_eq!(first.endpoints[0].address, "127.0.1.11:7101");
+    node.cluster.topology.send_replace(Topology::default());
+    let second = watch.message().await.unwrap().unwrap();
+    assert_eq!((second.endpoints.len(), second.leader_node_id), (0, 0));
+    node.bind("key-user", &[]);
+    node.cluster.topology.send_replace(Topology::default());
+    let ended = watch.message().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Aborted);
+}
+
+#[tokio::test]
+async fn stream_ends_with_the_certificate_of_its_caller() {
+    let node = TestNode::start().await;
+    let request = v1::WatchTopologyRequest::default();
+    let mut watch = node.clusters("key-user").watch_topology(request).await.unwrap().into_inner();
+    watch.message().await.unwrap().unwrap();
+    node.clock.advance(Duration::from_secs(4000));
+    node.cluster.topology.send_replace(Topology::default());
+    assert_eq!(watch.message().await.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn node_is_admitted_for_ten_minutes_at_most() {
+    let node = TestNode::start().await;
+    let request = |lifetime_s| v1::AdmitNodeRequest {
+        csr_pem: "request".to_owned(),
+        role: v1::NodeRole::Data.into(),
+        zone: "zone-b".to_owned(),
+        lifetime_s,
+        ..Default::default()
+    };
+    let mut clusters = node.clusters("operator");
+    let status = clusters.admit_node(request(601)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let admitted = clusters.admit_node(request(0)).await.unwrap().into_inner();
+    assert_eq!((admitted.node_id, admitted.pass.as_str()), (2, "pass"));
+    assert_eq!(admitted.expires_unix_ms, crate::node::START_MS + 600_000);
+}
+
+#[tokio::test]
+async fn missing_node_is_neither_promoted_nor_removed() {
+    let node = TestNode::start().await;
+    let mut clusters = node.clusters("operator");
+    let promote = v1::PromoteNodesRequest { node_ids: vec![9], min_state_index: 0 };
+    let status = clusters.promote_nodes(promote).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    let remove = v1::RemoveNodeRequest { node_id: 9, min_state_index: 0 };
+    assert_eq!(clusters.remove_node(remove).await.unwrap_err().code(), Code::NotFound);
+    let zero = v1::RemoveNodeRequest::default();
+    let status = clusters.remove_node(zero).await.unwrap_err();
+    let text = "node_id is 0; node ids count from 1; ListMembers shows them";
+    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, text));
+}
+
+#[tokio::test]
+async fn wrong_share_is_answered_and_never_repeated() {
+    let node = TestNode::start().await;
+    let share = "tkshare1wrong".to_owned();
+    let request = v1::UnsealRequest { share: share.clone(), ..Default::default() };
+    let status = node.clusters("operator").unseal(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(!status.message().contains(&share));
+    let request = v1::UnsealRequest { share, passphrase: "also".to_owned(), ..Default::default() };
+    let status = node.clusters("operator").unseal(request).await.unwrap_err();
+    assert_eq!(status.message(), "share and passphrase do not go together; give one of them");
+    for record in node.recorded() {
+        assert!(!format!("{record:?}").contains("tkshare1wrong"));
+    }
+}
+
+#[tokio::test]
+async fn reflection_lists_public_services_and_not_those_of_peers() {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let node = TestNode::start().await;
+    let mut reflection = ServerReflectionClient::new(node.channel.clone());
+    let request = tonic_reflection::pb::v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answers = reflection.server_reflection_info(tokio_stream::once(request)).await.unwrap();
+    let answer = timeout(Duration::from_secs(5), answers.into_inner().message()).await;
+    let answer = answer.unwrap().unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
+    let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+    for expected in ["twinkeep.v1.CryptoService", "twinkeep.v1.KeyService", "grpc.health.v1.Health"]
+    {
+        assert!(names.contains(&expected), "{names:?}");
+    }
+    assert!(
+        names.iter().all(|name| !name.contains("peer") && !name.contains("local")),
+        "{names:?}"
+    );
+}
+
+#[tokio::test]
+async fn sealed_node_reports_its_key_services_as_not_serving() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_server::Health as _;
+    use twinkeep_api::health::{Condition, report};
+
+    let reporter = tonic_health::server::HealthReporter::new();
+    let service = tonic_health::server::HealthService::from_health_reporter(reporter.clone());
+    let status = async |name: &str| {
+        let request = HealthCheckRequest { service: name.to_owned() };
+        service.check(tonic::Request::new(request)).await.unwrap().into_inner().status
+    };
+    let (serving, not_serving) = (1, 2);
+    for (condition, crypto, cluster) in [
+        (Condition::Serving, serving, serving),
+        (Condition::Sealed, not_serving, serving),
+        (Condition::Down, not_serving, not_serving),
+    ] {
+        report(&reporter, condition).await;
+        assert_eq!(status("twinkeep.v1.CryptoService").await, crypto, "{condition:?}");
+        assert_eq!(status("twinkeep.v1.ClusterService").await, cluster, "{condition:?}");
+        assert_eq!(status("").await, crypto, "{condition:?}");
+    }
+}

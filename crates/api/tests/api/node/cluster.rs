@@ -1,0 +1,138 @@
+//! A cluster of one node that says what it is asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use twinkeep_api::ports::{
+    Admit, Admitted, ClusterControl, ClusterError, Committed, ControlPlane as _, NodeStatus,
+    PeerHealth, Topology, TopologyEndpoint, UnsealProgress, UnsealSecret,
+};
+use twinkeep_core::command::Command;
+use twinkeep_core::id::NodeId;
+use twinkeep_core::name::CallerName;
+use twinkeep_core::outcome::{Applied, Outcome, Refusal};
+
+use super::{MemoryControl, START_MS, TestVault};
+
+pub(crate) struct FakeCluster {
+    vault: Arc<TestVault>,
+    control: Arc<MemoryControl>,
+    pub(crate) topology: watch::Sender<Topology>,
+}
+
+impl FakeCluster {
+    pub(crate) fn new(vault: Arc<TestVault>, control: Arc<MemoryControl>) -> Self {
+        let endpoint = TopologyEndpoint {
+            node: NodeId::FIRST,
+            zone: "zone-a".parse().unwrap(),
+            address: "127.0.1.11:7101".parse().unwrap(),
+            reachable: true,
+        };
+        let topology = Topology { endpoints: vec![endpoint], leader: Some(NodeId::FIRST) };
+        Self { vault, control, topology: watch::Sender::new(topology) }
+    }
+
+    fn progress(&self) -> UnsealProgress {
+        let sealed = self.vault.is_sealed();
+        UnsealProgress { sealed, shares_given: 0, shares_needed: 1 }
+    }
+
+    fn no_node(&self, node: NodeId) -> Committed {
+        let index = self.control.applied_index();
+        Committed { outcome: Outcome::Refused(Refusal::NoNode(node)), index }
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterControl for FakeCluster {
+    fn status(&self) -> NodeStatus {
+        let index = self.control.applied_index();
+        NodeStatus {
+            node: NodeId::FIRST,
+            leader: Some(NodeId::FIRST),
+            term: 1,
+            last_log_index: index,
+            committed_index: index,
+            sealed: self.vault.is_sealed(),
+            software_version: "0.0.0-test",
+        }
+    }
+
+    fn peers(&self) -> BTreeMap<NodeId, PeerHealth> {
+        BTreeMap::new()
+    }
+
+    fn topology(&self) -> watch::Receiver<Topology> {
+        self.topology.subscribe()
+    }
+
+    async fn admit(
+        &self,
+        actor: &CallerName,
+        node: Admit,
+        _: Instant,
+    ) -> Result<Admitted, ClusterError> {
+        let life_ms = u64::try_from(node.lifetime.as_millis()).unwrap();
+        let command = Command::AdmitNode {
+            spki_sha256: [6; 32],
+            role: node.role,
+            zone: node.zone,
+            expires_ms: START_MS + life_ms,
+        };
+        let committed = self.control.apply(Some(actor.as_str()), command);
+        match committed.outcome {
+            Outcome::Applied(Applied::Admission(admission)) => Ok(Admitted {
+                node: admission.node,
+                expires_ms: admission.expires_ms,
+                pass: "pass".to_owned(),
+                index: committed.index,
+            }),
+            Outcome::Applied(other) => panic!("{other:?}"),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+        }
+    }
+
+    async fn promote(
+        &self,
+        _: &CallerName,
+        nodes: &[NodeId],
+        _: Instant,
+    ) -> Result<Committed, ClusterError> {
+        Ok(self.no_node(nodes[0]))
+    }
+
+    async fn remove(
+        &self,
+        _: &CallerName,
+        node: NodeId,
+        _: Instant,
+    ) -> Result<Committed, ClusterError> {
+        Ok(self.no_node(node))
+    }
+
+    async fn unseal(&self, secret: UnsealSecret) -> Result<UnsealProgress, ClusterError> {
+        match secret {
+            UnsealSecret::Share(text) if text.as_str() == "right" => self.vault.unseal(),
+            UnsealSecret::Share(_) => {
+                return Err(ClusterError::BadUnsealSecret(
+                    "not a share of this cluster".to_owned(),
+                ));
+            }
+            UnsealSecret::Passphrase(_) => {
+                return Err(ClusterError::NoSuchSeal { what: "a passphrase" });
+            }
+        }
+        Ok(self.progress())
+    }
+
+    fn forget_shares(&self) -> UnsealProgress {
+        self.progress()
+    }
+
+    async fn seal(&self) -> Result<(), ClusterError> {
+        self.vault.seal();
+        Ok(())
+    }
+}
