@@ -1,1 +1,40 @@
-//! Consensus behind a narrow trait: openraft adapters, peer transport, membership, zones.
+//! Consensus behind a narrow handle: openraft adapters, peer transport, membership, witness.
+//!
+//! [`Node`] is what everything above sees: batches are proposed, indexes are applied, a status is
+//! read. Below it, [`log_store`] and [`state_machine`] put openraft on `twinkeep-storage`,
+//! [`transport`] carries it between nodes over mutual TLS, [`codec`] fixes the bytes that are stored
+//! and sent, and [`witness`] is the watchdog of the one voter that serves nobody.
+//!
+//! What holds here: a vote and an entry count once they are on disk; nothing from a peer is believed
+//! because of who sent it; a batch, a snapshot and a member count only with the signature of a data
+//! node. Log indexes count from 0, times are [`std::time::Duration`]s.
+
+mod blocking;
+pub mod codec;
+pub mod config;
+pub mod log_store;
+mod membership;
+mod node;
+mod proposal_queue;
+mod roster;
+mod signing;
+mod snapshot;
+mod snapshot_keeper;
+pub mod state_machine;
+mod stores;
+pub mod transport;
+pub mod types;
+mod witness;
+
+pub use config::Config;
+pub use node::{
+    Fatal, InitializeError, Member, Node, NotFollowed, OpenError, Part, Parts, ProposeError,
+    Proposed, ReadError, Status, StillLeads,
+};
+pub use proposal_queue::{Decided, ProposalQueue, Proposer, QueueError, WAITING_MAX};
+pub use roster::{Pin, Roster};
+pub use signing::{CommandSigner, Disbelief};
+pub use snapshot::{SnapshotData, Unusable};
+pub use stores::{Opened, Stores, StoresError};
+pub use transport::{Me, TlsWire, Wire};
+pub use types::Contact;

@@ -1,0 +1,57 @@
+//! Leaving the lead on purpose: a planned stop must not cost an election timeout.
+
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Shared;
+
+/// How soon a transfer that did not succeed is tried again, with another node if there is one.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The deadline passed and this node still leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no other data node could take over the lead in time")]
+pub struct StillLeads;
+
+impl Shared {
+    /// Takes no more proposals, stands for no election, and hands over the lead if this node has it.
+    ///
+    /// # Errors
+    /// [`StillLeads`] when nobody took over before the deadline.
+    pub(super) async fn drain(&self, deadline: Instant) -> Result<(), StillLeads> {
+        self.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.raft.runtime_config().elect(false);
+        timeout_at(deadline, self.hand_over()).await.map_err(|_| StillLeads)
+    }
+
+    /// Transfers the lead to the data node that is furthest, until another node leads.
+    pub(super) async fn hand_over(&self) {
+        while self.raft.is_leader() {
+            if let Some(successor) = self.successor() {
+                tracing::info!(successor, "handing over the lead");
+                // An error here means that Raft has stopped, and then nobody leads from here.
+                let _ = self.raft.trigger().transfer_leader(successor).await;
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Returns the voting data node with the longest log, one of this node's zone before others.
+    fn successor(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let me = self.me.node.get();
+        let records = self.roster.records();
+        let zone = |node: &u64| records.get(node).map(|record| &record.placement.zone);
+        let matched = metrics.replication.as_ref()?;
+        metrics
+            .membership_config
+            .voter_ids()
+            .filter(|node| *node != me && self.roster.is_data(*node))
+            .filter_map(|node| Some((matched.get(&node).copied()??, node)))
+            .max_by_key(|(log_id, node)| (*log_id, zone(node) == zone(&me)))
+            .map(|(_, node)| node)
+    }
+}

@@ -1,0 +1,108 @@
+//! What a node keeps on disk, checked to fit together before Raft sees any of it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use twinkeep_core::apply::Trust;
+use twinkeep_core::command::SignatureVerifier;
+use twinkeep_core::state::Fault;
+use twinkeep_storage::{LogDb, SnapshotStore, StateDb};
+
+use crate::codec::{Applied, Malformed};
+use crate::log_store::LogStore;
+use crate::roster::Roster;
+use crate::signing::CommandSigner;
+use crate::snapshot::{Snapshots, Unusable};
+use crate::state_machine::StateMachine;
+use crate::transport::Me;
+
+/// What a node keeps, and whom it believes about it.
+pub struct Stores {
+    /// Whose it is.
+    pub me: Me,
+    /// The log, open.
+    pub log: Arc<LogDb>,
+    /// The state, open.
+    pub state: Arc<StateDb>,
+    /// Where snapshots are kept.
+    pub snapshots: Arc<SnapshotStore>,
+    /// Who belongs to the cluster; is kept up to date with the state.
+    pub roster: Arc<Roster>,
+    /// Whom the node believes before it has any state.
+    pub trust: Trust,
+    /// Checks signatures.
+    pub verifier: Arc<dyn SignatureVerifier>,
+    /// Signs, while the node is unsealed. A witness has one that never does.
+    pub signer: Arc<dyn CommandSigner>,
+}
+
+/// Why what is on disk is not used. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoresError {
+    /// Log and state do not fit together.
+    #[error("log and state do not fit together")]
+    Log(#[from] twinkeep_storage::log::OpenError),
+    /// What was applied is not readable.
+    #[error("the state does not say how far it was applied")]
+    Applied(#[from] Malformed),
+    /// The state could not be read.
+    #[error("the state cannot be read")]
+    State(#[from] Fault),
+    /// The newest snapshot is not readable.
+    #[error("the newest snapshot cannot be read")]
+    Snapshot(#[from] Unusable),
+    /// The log was purged and no snapshot has what is gone.
+    #[error(
+        "the log was purged up to entry {purged} and there is no snapshot: join as a fresh node"
+    )]
+    NoSnapshot {
+        /// The last purged entry.
+        purged: u64,
+    },
+}
+
+/// The same, as Raft uses it.
+pub struct Opened {
+    /// The log.
+    pub log: LogStore,
+    /// The state.
+    pub state_machine: StateMachine,
+    /// Tells the index of the last applied entry.
+    pub applied: watch::Receiver<Option<u64>>,
+    pub(crate) snapshots: Arc<Snapshots>,
+}
+
+impl Stores {
+    /// Checks that log, state and snapshots fit together.
+    ///
+    /// # Errors
+    /// [`StoresError`] with what does not fit.
+    pub fn open(&self) -> Result<Opened, StoresError> {
+        let applied = match self.state.applied()? {
+            Some(marker) => Applied::decode(&marker.meta)?,
+            None => Applied::default(),
+        };
+        let applied_index = applied.last_log_id.map(|id| id.index);
+        self.log.check_applied(applied_index)?;
+        self.state.view(|state| self.roster.refresh(state))?;
+        let snapshots = Snapshots::new(self);
+        if let Some((purged, _)) = self.log.purged()
+            && snapshots.newest()?.is_none()
+        {
+            return Err(StoresError::NoSnapshot { purged });
+        }
+        let (told, heard) = watch::channel(applied_index);
+        let state_machine = StateMachine {
+            state: Arc::clone(&self.state),
+            log: Arc::clone(&self.log),
+            snapshots: Arc::clone(&snapshots),
+            roster: Arc::clone(&self.roster),
+            trust: self.trust,
+            verifier: Arc::clone(&self.verifier),
+            applied,
+            told,
+        };
+        let log = LogStore::new(Arc::clone(&self.log));
+        Ok(Opened { log, state_machine, applied: heard, snapshots })
+    }
+}

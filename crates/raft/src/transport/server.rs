@@ -1,0 +1,180 @@
+//! The peer service: what other nodes may ask of this one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::RaftError;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+use twinkeep_proto::peer::v1 as pb;
+use twinkeep_proto::peer::v1::peer_service_server::{PeerService, PeerServiceServer};
+
+use super::admission::{self, Admission, malformed};
+use super::append::stopped;
+use super::{snapshot_in, snapshot_out, wire};
+use crate::config::MESSAGE_BYTES_MAX;
+use crate::node::{FORWARDED_PROPOSAL_TIMEOUT, Shared, answer_proposal};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Answers peers.
+#[derive(Clone)]
+pub(crate) struct PeerServer {
+    pub(super) admission: Admission,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl PeerServer {
+    /// Returns the service to put on the peer port.
+    pub(crate) fn service(
+        wire: Arc<dyn super::Wire>,
+        shared: Arc<Shared>,
+    ) -> PeerServiceServer<Self> {
+        let admission = Admission { me: shared.me, wire, roster: Arc::clone(&shared.roster) };
+        PeerServiceServer::new(Self { admission, shared })
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    fn hello_answer(&self) -> pb::HelloResponse {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        pb::HelloResponse {
+            unix_ms: self.shared.clock.unix_ms(),
+            applied_index: metrics.last_applied.map(|id| id.index),
+            snapshot: metrics.snapshot.as_ref().map(wire::log_id_out),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+#[async_trait]
+impl PeerService for PeerServer {
+    type StreamAppendStream = Answers<pb::AppendEntriesResponse>;
+    type FetchSnapshotStream = Answers<pb::FetchSnapshotResponse>;
+
+    async fn hello(
+        &self,
+        request: Request<pb::HelloRequest>,
+    ) -> Result<Response<pb::HelloResponse>, Status> {
+        let (connection, message) = parts(request);
+        self.admission.admit(&connection, message.header.as_ref())?;
+        Ok(Response::new(self.hello_answer()))
+    }
+
+    async fn request_vote(
+        &self,
+        request: Request<pb::RequestVoteRequest>,
+    ) -> Result<Response<pb::RequestVoteResponse>, Status> {
+        let (connection, message) = parts(request);
+        let from = self.admission.admit(&connection, message.header.as_ref())?;
+        let asked = wire::vote_request_in(&message).map_err(|e| malformed(e.to_string()))?;
+        admission::vote(from, &asked)?;
+        let raft = &self.shared.raft;
+        let answer = match message.kind() {
+            pb::VoteKind::PreVote => raft.pre_vote(asked.clone()).await,
+            pb::VoteKind::Vote => raft.vote(asked.clone()).await,
+            pb::VoteKind::Unspecified => return Err(malformed("the kind of vote is missing")),
+        };
+        let answer = answer.map_err(|error| match error {
+            RaftError::Fatal(fatal) => stopped(&fatal),
+            RaftError::APIError(never) => match never {},
+        })?;
+        if self.shared.roster.is_data(from) {
+            self.shared.refusals.note(&asked, &answer);
+        }
+        Ok(Response::new(wire::vote_answer_out(&answer)))
+    }
+
+    async fn append_entries(
+        &self,
+        request: Request<pb::AppendEntriesRequest>,
+    ) -> Result<Response<pb::AppendEntriesResponse>, Status> {
+        let (connection, message) = parts(request);
+        self.append(&connection, message).await.map(Response::new)
+    }
+
+    async fn stream_append(
+        &self,
+        request: Request<Streaming<pb::AppendEntriesRequest>>,
+    ) -> Result<Response<Self::StreamAppendStream>, Status> {
+        let (connection, messages) = parts(request);
+        let answers = self.clone().append_stream(connection, messages);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferLeaderRequest>,
+    ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
+        let (connection, message) = parts(request);
+        let from = self.admission.admit(&connection, message.header.as_ref())?;
+        let asked = wire::transfer_in(message).map_err(|e| malformed(e.to_string()))?;
+        admission::leadership(from, asked.from_leader())?;
+        let answer = self.shared.raft.handle_transfer_leader(asked).await;
+        let answer = answer.map_err(|fatal| stopped(&fatal))?;
+        Ok(Response::new(wire::transfer_answer_out(&answer)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::InstallSnapshotRequest>>,
+    ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
+        let (connection, messages) = parts(request);
+        let vote = snapshot_in::install(self, &connection, messages).await?;
+        Ok(Response::new(pb::InstallSnapshotResponse { vote: Some(wire::vote_out(&vote)) }))
+    }
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<pb::FetchSnapshotRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        let (connection, message) = parts(request);
+        self.admission.admit(&connection, message.header.as_ref())?;
+        let answers = snapshot_out::fetched(&self.shared)?;
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<pb::ProposeRequest>,
+    ) -> Result<Response<pb::ProposeResponse>, Status> {
+        let (connection, message) = parts(request);
+        let from = self.admission.admit(&connection, message.header.as_ref())?;
+        let answer = match self.shared.check_forwarded(from, &message.batch) {
+            Err(why) => {
+                tracing::warn!(peer = from, why, "refused a forwarded batch");
+                pb::ProposeResponse {
+                    result: Some(pb::propose_response::Result::Refused(pb::Refused { why })),
+                }
+            }
+            Ok(()) => {
+                let deadline = Instant::now() + FORWARDED_PROPOSAL_TIMEOUT;
+                answer_proposal(self.shared.propose_here(message.batch, deadline).await)
+            }
+        };
+        Ok(Response::new(answer))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Result<Response<pb::ReadIndexResponse>, Status> {
+        let (connection, message) = parts(request);
+        self.admission.admit(&connection, message.header.as_ref())?;
+        use pb::read_index_response::Result as Answer;
+        let answer = match self.shared.read_index_here().await {
+            Some(index) => Answer::Index(index),
+            None => Answer::NotLeader(pb::NotLeader { leader: self.shared.leader().unwrap_or(0) }),
+        };
+        Ok(Response::new(pb::ReadIndexResponse { result: Some(answer) }))
+    }
+}
+
+/// Splits a request into what is known of its connection, and its message.
+fn parts<T>(request: Request<T>) -> (tonic::Extensions, T) {
+    let (_, connection, message) = request.into_parts();
+    (connection, message)
+}

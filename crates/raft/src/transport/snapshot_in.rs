@@ -1,0 +1,136 @@
+//! Snapshots that come in: from the leader to be installed, or fetched to be kept.
+//!
+//! The signature over the manifest is checked before a byte of a file is taken, and the files against
+//! the manifest before anything opens them.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, TryStreamExt};
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::time::timeout;
+use tonic::{Extensions, Status, Streaming};
+use twinkeep_proto::peer::v1 as pb;
+
+use super::admission::{self, malformed};
+use super::append::stopped;
+use super::server::PeerServer;
+use super::{Peer, Purpose, wire};
+use crate::blocking::blocking;
+use crate::snapshot::{SnapshotData, Snapshots, Unusable};
+use crate::types::{LogId, SnapshotMeta, Vote};
+
+/// Takes in the leader's snapshot and installs it; returns the vote that this node holds then.
+pub(super) async fn install(
+    server: &PeerServer,
+    connection: &Extensions,
+    mut messages: Streaming<pb::InstallSnapshotRequest>,
+) -> Result<Vote, Status> {
+    use pb::install_snapshot_request::Part;
+    let first = messages.message().await?.and_then(|message| message.part);
+    let Some(Part::Head(head)) = first else {
+        return Err(malformed("a snapshot begins with its head"));
+    };
+    let from = server.admission.admit(connection, head.header.as_ref())?;
+    let vote = wire::vote_in(head.vote).map_err(|e| malformed(e.to_string()))?;
+    admission::leadership(from, &vote)?;
+    let shared = &server.shared;
+    let check = |meta: &SnapshotMeta| {
+        let committed = shared.raft.metrics().borrow_watched().local_committed;
+        check_place(meta.last_log_id, &vote, committed)
+    };
+    let chunks = messages.map(|message| match message?.part {
+        Some(Part::Chunk(chunk)) => Ok(chunk),
+        _ => Err(malformed("only chunks follow the head of a snapshot")),
+    });
+    let limit = shared.config.snapshot_timeout;
+    let signed = &head.signed_manifest;
+    let data = receive(&shared.snapshots, signed, chunks, limit, check).await?;
+    match shared.raft.install_full_snapshot(vote, data.into_snapshot()).await {
+        Ok(answer) => Ok(answer.vote),
+        Err(fatal) => Err(stopped(&fatal)),
+    }
+}
+
+/// Checks what openraft asserts of a snapshot that it installs.
+fn check_place(last: Option<LogId>, vote: &Vote, committed: Option<LogId>) -> Result<(), Status> {
+    let Some(last) = last else { return Err(malformed("the snapshot is of an empty state")) };
+    if last.leader_id > vote.leader_id {
+        return Err(malformed("the snapshot ends in the term of a later leader"));
+    }
+    match committed {
+        Some(committed) if last > committed && last.index <= committed.index => {
+            Err(malformed("the snapshot contradicts entries that are committed here"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fetches the newest signed snapshot of a peer, if `check` likes what it covers, and keeps it.
+pub(crate) async fn fetch(
+    peer: &Peer,
+    snapshots: &Snapshots,
+    limit: Duration,
+    check: impl FnOnce(&SnapshotMeta) -> Result<(), Status>,
+) -> Result<SnapshotData, Status> {
+    use pb::fetch_snapshot_response::Part;
+    let client = peer.client(Purpose::Snapshots);
+    let (mut client, header) = client.map_err(|e| Status::unavailable(e.to_string()))?;
+    let call = client.fetch_snapshot(pb::FetchSnapshotRequest { header: Some(header) });
+    let mut messages =
+        timeout(limit, call).await.map_err(|_| Status::deadline_exceeded("late"))??.into_inner();
+    let Some(Part::SignedManifest(signed)) = messages.message().await?.and_then(|m| m.part) else {
+        return Err(malformed("a snapshot begins with its manifest"));
+    };
+    let chunks = messages.map(|message| match message?.part {
+        Some(Part::Chunk(chunk)) => Ok(chunk),
+        _ => Err(malformed("only chunks follow the manifest of a snapshot")),
+    });
+    receive(snapshots, &signed, chunks, limit, check).await
+}
+
+/// Takes in the files of a snapshot. Gives up when nothing comes for `limit`.
+async fn receive(
+    snapshots: &Snapshots,
+    signed: &[u8],
+    chunks: impl Stream<Item = Result<pb::SnapshotChunk, Status>>,
+    limit: Duration,
+    check: impl FnOnce(&SnapshotMeta) -> Result<(), Status>,
+) -> Result<SnapshotData, Status> {
+    let mut incoming = blocking(|| snapshots.receive(signed)).map_err(refused)?;
+    check(&incoming.meta())?;
+    let mut chunks = std::pin::pin!(chunks);
+    loop {
+        let next = timeout(limit, chunks.try_next()).await;
+        let next = next.map_err(|_| Status::deadline_exceeded("the snapshot came to a halt"))?;
+        let Some(chunk) = next? else { break };
+        blocking(|| incoming.accept(chunk.number, &chunk.data)).map_err(refused)?;
+    }
+    blocking(|| incoming.finish()).map_err(refused)
+}
+
+fn refused(error: Unusable) -> Status {
+    tracing::warn!(error = &error as &dyn std::error::Error, "refused a snapshot");
+    malformed(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::LeaderId;
+
+    fn id(term: u64, index: u64) -> Option<LogId> {
+        Some(LogId::new(LeaderId { term, node_id: 1 }, index))
+    }
+
+    #[test]
+    fn a_snapshot_that_openraft_would_choke_on_is_refused() {
+        let vote = Vote::new_committed(5, 1);
+        check_place(id(5, 9), &vote, None).unwrap();
+        check_place(id(5, 9), &vote, id(4, 8)).unwrap();
+        check_place(id(3, 4), &vote, id(4, 8)).unwrap();
+        check_place(None, &vote, None).unwrap_err();
+        check_place(id(6, 9), &vote, None).unwrap_err();
+        check_place(id(5, 8), &vote, id(4, 8)).unwrap_err();
+        check_place(id(5, 7), &vote, id(4, 8)).unwrap_err();
+    }
+}

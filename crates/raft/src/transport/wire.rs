@@ -1,0 +1,191 @@
+//! openraft's messages as the peer protocol carries them, and back.
+//!
+//! Everything that comes back is from a peer: a missing field is [`Malformed`], never a default
+//! that means something else.
+
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use twinkeep_proto::peer::v1 as pb;
+
+use crate::codec::{Malformed, checked_log_id, checked_vote, decode_entry, encode_entry};
+use crate::config::ENTRIES_PER_MESSAGE_MAX;
+use crate::types::{LogId, TypeConfig, Vote};
+
+fn missing(what: &'static str) -> Malformed {
+    Malformed { what, why: "a field is missing" }
+}
+
+pub(super) fn log_id_out(id: &LogId) -> pb::LogId {
+    pb::LogId { term: id.leader_id.term, node_id: id.leader_id.node_id, index: id.index }
+}
+
+pub(super) fn log_id_in(id: pb::LogId) -> Result<LogId, Malformed> {
+    checked_log_id(id.term, id.node_id, id.index)
+}
+
+pub(super) fn vote_out(vote: &Vote) -> pb::Vote {
+    pb::Vote {
+        term: vote.leader_id.term,
+        node_id: vote.leader_id.node_id,
+        committed: vote.committed,
+    }
+}
+
+pub(super) fn vote_in(vote: Option<pb::Vote>) -> Result<Vote, Malformed> {
+    let vote = vote.ok_or(missing("vote"))?;
+    checked_vote(vote.term, vote.node_id, vote.committed)
+}
+
+pub(super) fn append_out(
+    header: pb::Header,
+    request: &AppendEntriesRequest<TypeConfig>,
+) -> pb::AppendEntriesRequest {
+    pb::AppendEntriesRequest {
+        header: Some(header),
+        vote: Some(vote_out(&request.vote)),
+        prev_log_id: request.prev_log_id.as_ref().map(log_id_out),
+        entries: request.entries.iter().map(|entry| encode_entry(entry).into()).collect(),
+        leader_commit: request.leader_commit.as_ref().map(log_id_out),
+    }
+}
+
+pub(super) fn append_in(
+    request: pb::AppendEntriesRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
+    if request.entries.len() as u64 > ENTRIES_PER_MESSAGE_MAX {
+        return Err(Malformed { what: "append", why: "it has too many entries" });
+    }
+    let entries = request.entries.into_iter().map(decode_entry);
+    Ok(AppendEntriesRequest {
+        vote: vote_in(request.vote)?,
+        prev_log_id: request.prev_log_id.map(log_id_in).transpose()?,
+        entries: entries.collect::<Result<_, _>>()?,
+        leader_commit: request.leader_commit.map(log_id_in).transpose()?,
+    })
+}
+
+pub(super) fn append_answer_out(
+    result: &StreamAppendResult<TypeConfig>,
+) -> pb::AppendEntriesResponse {
+    use pb::append_entries_response::Result as Answer;
+    let answer = match result {
+        Ok(id) => Answer::Matched(pb::Matched { log_id: id.as_ref().map(log_id_out) }),
+        Err(StreamAppendError::Conflict(id)) => {
+            Answer::Conflict(pb::Conflict { log_id: Some(log_id_out(id)) })
+        }
+        Err(StreamAppendError::HigherVote(vote)) => Answer::HigherVote(vote_out(vote)),
+    };
+    pb::AppendEntriesResponse { result: Some(answer) }
+}
+
+pub(super) fn append_answer_in(
+    answer: pb::AppendEntriesResponse,
+) -> Result<StreamAppendResult<TypeConfig>, Malformed> {
+    use pb::append_entries_response::Result as Answer;
+    Ok(match answer.result.ok_or(missing("append answer"))? {
+        Answer::Matched(matched) => Ok(matched.log_id.map(log_id_in).transpose()?),
+        Answer::Conflict(conflict) => {
+            let id = conflict.log_id.ok_or(missing("conflict"))?;
+            Err(StreamAppendError::Conflict(log_id_in(id)?))
+        }
+        Answer::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_in(Some(vote))?)),
+    })
+}
+
+pub(super) fn vote_request_out(
+    header: pb::Header,
+    kind: pb::VoteKind,
+    request: &VoteRequest<TypeConfig>,
+) -> pb::RequestVoteRequest {
+    pb::RequestVoteRequest {
+        header: Some(header),
+        kind: kind.into(),
+        vote: Some(vote_out(&request.vote)),
+        last_log_id: request.last_log_id.as_ref().map(log_id_out),
+        leadership_transfer: request.leadership_transfer,
+    }
+}
+
+pub(super) fn vote_request_in(
+    request: &pb::RequestVoteRequest,
+) -> Result<VoteRequest<TypeConfig>, Malformed> {
+    Ok(VoteRequest {
+        vote: vote_in(request.vote)?,
+        last_log_id: request.last_log_id.map(log_id_in).transpose()?,
+        leadership_transfer: request.leadership_transfer,
+    })
+}
+
+pub(super) fn vote_answer_out(answer: &VoteResponse<TypeConfig>) -> pb::RequestVoteResponse {
+    pb::RequestVoteResponse {
+        vote: Some(vote_out(&answer.vote)),
+        granted: answer.vote_granted,
+        last_log_id: answer.last_log_id.as_ref().map(log_id_out),
+    }
+}
+
+pub(super) fn vote_answer_in(
+    answer: pb::RequestVoteResponse,
+) -> Result<VoteResponse<TypeConfig>, Malformed> {
+    Ok(VoteResponse {
+        vote: vote_in(answer.vote)?,
+        vote_granted: answer.granted,
+        last_log_id: answer.last_log_id.map(log_id_in).transpose()?,
+    })
+}
+
+pub(super) fn transfer_out(
+    header: pb::Header,
+    request: &TransferLeaderRequest<TypeConfig>,
+) -> pb::TransferLeaderRequest {
+    pb::TransferLeaderRequest {
+        header: Some(header),
+        vote: Some(vote_out(request.from_leader())),
+        to_node_id: *request.to_node_id(),
+        last_log_id: request.last_log_id().map(log_id_out),
+    }
+}
+
+pub(super) fn transfer_in(
+    request: pb::TransferLeaderRequest,
+) -> Result<TransferLeaderRequest<TypeConfig>, Malformed> {
+    let vote = vote_in(request.vote)?;
+    let last_log_id = request.last_log_id.map(log_id_in).transpose()?;
+    Ok(TransferLeaderRequest::new(vote, request.to_node_id, last_log_id))
+}
+
+pub(super) fn transfer_answer_out(
+    answer: &TransferLeaderResponse<TypeConfig>,
+) -> pb::TransferLeaderResponse {
+    use pb::transfer_leader_response::Result as Answer;
+    let answer = match answer {
+        Ok(()) => Answer::Accepted(pb::TransferAccepted {}),
+        Err(TransferLeaderError::VoteChanged { actual, .. }) => {
+            Answer::VoteChanged(vote_out(actual))
+        }
+        Err(TransferLeaderError::LogNotFlushed { actual, .. }) => {
+            Answer::LogNotFlushed(pb::Matched { log_id: actual.as_ref().map(log_id_out) })
+        }
+    };
+    pb::TransferLeaderResponse { result: Some(answer) }
+}
+
+pub(super) fn transfer_answer_in(
+    answer: pb::TransferLeaderResponse,
+    request: &TransferLeaderRequest<TypeConfig>,
+) -> Result<TransferLeaderResponse<TypeConfig>, Malformed> {
+    use pb::transfer_leader_response::Result as Answer;
+    Ok(match answer.result.ok_or(missing("transfer answer"))? {
+        Answer::Accepted(_) => Ok(()),
+        Answer::VoteChanged(vote) => Err(TransferLeaderError::VoteChanged {
+            expected: *request.from_leader(),
+            actual: vote_in(Some(vote))?,
+        }),
+        Answer::LogNotFlushed(matched) => Err(TransferLeaderError::LogNotFlushed {
+            expected: request.last_log_id().copied(),
+            actual: matched.log_id.map(log_id_in).transpose()?,
+        }),
+    })
+}

@@ -1,0 +1,16 @@
+//! Whole nodes in one process: real logs and states on disk, real TLS over loopback.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a failed unwrap is a failed test, and the nodes run by the machine's clock"
+)]
+
+mod support;
+
+mod failover;
+mod forgery;
+mod membership;
+mod snapshots;
+mod suite;
+mod witness;
