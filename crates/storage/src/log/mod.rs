@@ -274,6 +274,9 @@ impl LogDb {
     ) -> Result<Vec<(u64, Bytes)>, ReadError> {
         let Some(visible) = Visible::of(&self.queue, range) else { return Ok(Vec::new()) };
         let mut found = self.read_stored(&visible, bytes_max)?;
+        if (found.len() as u64) < visible.stored.end - visible.stored.start {
+            return Ok(found);
+        }
         let mut bytes: usize = found.iter().map(|(_, entry)| entry.len()).sum();
         for (index, entry) in visible.tail {
             if bytes >= bytes_max && !found.is_empty() {
@@ -285,7 +288,8 @@ impl LogDb {
         Ok(found)
     }
 
-    /// Reads what is visible and not in the tail.
+    /// Reads what is visible and not in the tail; less of it at the limit, or when somebody removed
+    /// entries meanwhile.
     fn read_stored(
         &self,
         visible: &Visible,
@@ -380,11 +384,19 @@ fn look(folder: &Path, identity: Identity) -> Result<(Mark, Recovered), OpenErro
         (Some(mark), false) if mark.read()?.is_some_and(|batch| batch > 0) => {
             Err(OpenError::Missing(current))
         }
+        // RocksDB would begin anew and remove these as left over.
+        (_, false) if db.exists() && disk::names(&db)?.iter().any(|name| is_data(name)) => {
+            Err(OpenError::Missing(current))
+        }
         (_, false) => {
             disk::make_dir(&db)?;
             Ok((Mark::create(&mark)?, Recovered::default()))
         }
     }
+}
+
+fn is_data(name: &str) -> bool {
+    name.ends_with(".sst") || name.ends_with(".log")
 }
 
 /// Makes a change and waits for its fate.

@@ -77,6 +77,9 @@ pub(super) enum Change {
 }
 
 impl Change {
+    /// Changes nothing and keeps its place in the order.
+    const NOTHING: Self = Self::Append(Vec::new());
+
     fn size_bytes(&self) -> usize {
         match self {
             Self::Append(entries) => entries.iter().map(|(_, entry)| entry.len()).sum(),
@@ -184,11 +187,9 @@ impl View {
         Ok(Some(from..=end))
     }
 
-    /// Removes the entries up to `upto`; returns the range that was there.
+    /// Removes the entries up to `upto`, which is beyond what was purged; returns the range that was there.
     fn purge(&mut self, upto: u64, marker: Bytes) -> Option<RangeInclusive<u64>> {
-        if self.purged_upto() < Some(upto) {
-            self.purged = Some((upto, marker));
-        }
+        self.purged = Some((upto, marker));
         let (first, last) = self.entries.filter(|(first, _)| *first <= upto)?;
         self.entries = (last > upto).then_some((upto.saturating_add(1), last));
         self.tail = match self.entries {
@@ -240,14 +241,17 @@ impl Queue {
 
     pub(super) fn truncate_after(&self, last: Option<u64>, done: Done) -> Result<(), WriteError> {
         self.submit(done, |view, _| {
-            // Nothing to remove is an empty append: it keeps its place in the order.
             let removed = view.truncate_after(last)?;
-            Ok(removed.map_or(Change::Append(Vec::new()), Change::Truncate))
+            Ok(removed.map_or(Change::NOTHING, Change::Truncate))
         })
     }
 
     pub(super) fn purge(&self, upto: u64, marker: Bytes, done: Done) -> Result<(), WriteError> {
         self.submit(done, |view, _| {
+            if view.purged_upto() >= Some(upto) {
+                // An older marker over a newer one would claim entries that are gone.
+                return Ok(Change::NOTHING);
+            }
             let entries = view.purge(upto, marker.clone());
             Ok(Change::Purge { upto, marker, entries })
         })
@@ -255,8 +259,9 @@ impl Queue {
 
     pub(super) fn snapshot(&self, index: u64, done: Done) -> Result<(), WriteError> {
         self.submit(done, |view, _| {
-            view.snapshot = view.snapshot.max(Some(index));
-            Ok(Change::Snapshot(index))
+            let furthest = index.max(view.snapshot.unwrap_or(0));
+            view.snapshot = Some(furthest);
+            Ok(Change::Snapshot(furthest))
         })
     }
 
@@ -311,18 +316,15 @@ impl Queue {
         }
     }
 
-    /// Refuses everything from now on, also what still waits.
-    pub(super) fn fail(&self, failure: Failure) -> WriteError {
+    /// Refuses everything from now on; returns with what, and who still waits for an answer.
+    pub(super) fn fail(&self, failure: Failure) -> (WriteError, VecDeque<Queued>) {
         let failure = WriteError::Failed(Arc::new(failure));
         let mut inner = self.inner.lock();
         let first = inner.failure.get_or_insert(failure).clone();
         let waiting = std::mem::take(&mut inner.changes);
         drop(inner);
         self.room.notify_all();
-        for Queued { done, .. } in waiting {
-            done(Err(first.clone()));
-        }
-        first
+        (first, waiting)
     }
 
     pub(super) fn close(&self) {
@@ -416,6 +418,21 @@ mod tests {
     }
 
     #[test]
+    fn older_purge_and_older_snapshot_do_not_take_back_the_newer() {
+        let queue = queue();
+        queue.append(entries(1..9), ignore()).unwrap();
+        queue.purge(6, Bytes::from("new"), ignore()).unwrap();
+        queue.purge(2, Bytes::from("old"), ignore()).unwrap();
+        queue.snapshot(20, ignore()).unwrap();
+        queue.snapshot(10, ignore()).unwrap();
+        let changes = queue.take().unwrap().changes;
+        assert!(matches!(changes[1].change, Change::Purge { upto: 6, .. }));
+        assert!(matches!(&changes[2].change, Change::Append(entries) if entries.is_empty()));
+        assert!(matches!(changes[4].change, Change::Snapshot(20)));
+        assert_eq!(queue.lock().view.purged, Some((6, Bytes::from("new"))));
+    }
+
+    #[test]
     fn replaced_entry_stays_in_the_tail_when_its_forerunner_is_synced() {
         let queue = queue();
         queue.append(entries(1..3), ignore()).unwrap();
@@ -429,13 +446,11 @@ mod tests {
     }
 
     #[test]
-    fn failure_answers_those_who_wait_and_those_who_come() {
+    fn failure_hands_back_those_who_wait_and_refuses_those_who_come() {
         let queue = queue();
-        let (told, hear) = std::sync::mpsc::channel();
-        let done: Done = Box::new(move |fate| told.send(fate.is_err()).unwrap());
-        queue.append(entries(1..2), done).unwrap();
-        queue.fail(Failure::WriterGone);
-        assert_eq!(hear.recv(), Ok(true));
+        queue.append(entries(1..2), ignore()).unwrap();
+        let (_, waiting) = queue.fail(Failure::WriterGone);
+        assert_eq!(waiting.len(), 1);
         assert!(matches!(queue.vote(Bytes::new(), ignore()), Err(WriteError::Failed(_))));
         assert!(queue.take().is_none());
     }

@@ -287,6 +287,41 @@ fn missing_files_are_refused() {
     }
 }
 
+/// Without `CURRENT` RocksDB begins an empty database and removes the files of the old one.
+#[test]
+fn database_without_its_entrance_is_refused_even_when_the_mark_is_gone() {
+    let home = filled();
+    drop(home.open().unwrap());
+    fs::remove_file(home.folder().join("db/CURRENT")).unwrap();
+    fs::remove_file(home.folder().join("acknowledged")).unwrap();
+    let error = home.refused();
+    assert!(matches!(error, OpenError::Missing(_)), "{error}");
+}
+
+#[test]
+fn older_purge_leaves_a_log_that_opens() {
+    let home = filled();
+    let log = home.open().unwrap();
+    log.purge(6, Bytes::from("6")).unwrap();
+    log.purge(3, Bytes::from("3")).unwrap();
+    drop(log);
+    let log = home.open().unwrap();
+    assert_eq!(log.purged(), Some((6, Bytes::from("6"))));
+    assert_eq!(log.span(), Some((7, 9)));
+}
+
+#[test]
+fn nobody_waits_for_a_writer_that_panicked() {
+    let home = filled();
+    let log = home.open().unwrap();
+    log.append(vec![entry(10)], Box::new(|_| panic!("a callback of the test"))).unwrap();
+    let refused = (11..).find_map(|index| wait(|done| log.append(vec![entry(index)], done)).err());
+    assert!(matches!(refused, Some(WriteError::Failed(_))));
+    assert!(log.failure().is_some());
+    drop(log);
+    assert_eq!(home.open().unwrap().read(10..11).unwrap(), [entry(10)], "it was synced before");
+}
+
 #[test]
 fn damaged_vote_is_refused() {
     let home = filled();

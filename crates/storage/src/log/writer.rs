@@ -43,8 +43,9 @@ impl Writer {
         while let Some(batch) = self.queue.take() {
             if let Err(failure) = self.commit(&batch) {
                 tracing::error!(error = %failure, "the log failed, the process has to end");
-                let error = self.queue.fail(failure);
-                batch.changes.into_iter().for_each(|queued| (queued.done)(Err(error.clone())));
+                let (error, waiting) = self.queue.fail(failure);
+                let unanswered = batch.changes.into_iter().chain(waiting);
+                unanswered.for_each(|queued| (queued.done)(Err(error.clone())));
                 return;
             }
             self.queue.synced(&batch.changes);
@@ -80,6 +81,16 @@ impl Writer {
         self.db.write_opt(rows.0, &self.options)?;
         self.batch = number;
         Ok(self.mark.raise(number)?)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A callback panicked. Nobody may wait for a writer that is gone.
+            let (error, waiting) = self.queue.fail(Failure::WriterGone);
+            waiting.into_iter().for_each(|queued| (queued.done)(Err(error.clone())));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Takes a snapshot from a peer, chunk by chunk. Memory: one chunk.
 
 use std::fs::File;
-use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::manifest::{Manifest, Signed};
@@ -76,11 +76,11 @@ impl Receiver<'_> {
             return Err(SnapshotError::Torn { name, file: at.file.to_owned(), chunk: number });
         }
         let path = self.work.path().join(at.file);
-        let mut file = match self.open.take() {
+        let file = match self.open.take() {
             Some((name, file)) if name == at.file => file,
-            _ => File::create(&path).at("create", &path)?,
+            _ => File::options().write(true).open(&path).at("open", &path)?,
         };
-        file.write_all(chunk).at("write", &path)?;
+        file.write_all_at(chunk, at.offset).at("write", &path)?;
         if at.ends(&self.manifest) {
             file.sync_all().at("sync", &path)?;
         } else {

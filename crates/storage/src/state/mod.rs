@@ -153,7 +153,8 @@ impl StateDb {
     /// [`Fault`] when the store fails, when another transaction or a snapshot came between, or when
     /// the entry is not beyond the last one. The node must stop.
     pub fn commit(&self, transaction: Transaction, applied: &Applied) -> Result<(), Fault> {
-        let store = self.current();
+        // Held to the end, so that no snapshot takes the store away between check and write.
+        let store = self.current.read();
         let last = store.applied()?.map(|last| last.index);
         if last >= Some(applied.index) {
             return Err(Fault::new(format!("entry {} is applied already", applied.index)));

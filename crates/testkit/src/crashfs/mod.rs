@@ -122,9 +122,10 @@ fn start(disk: &Arc<Mutex<Disk>>, folder: &Path) -> io::Result<BackgroundSession
     Session::new(Fuse::new(disk.clone()), folder, &config)?.spawn()
 }
 
-/// Takes a mount out of the tree at once, also while a file in it is open.
+/// Takes a mount out of the tree at once, and fails what still waits for an answer: threads of a
+/// killed process wait for one that the process itself should give, and keep it from ending.
 fn detach(folder: &Path) -> io::Result<()> {
-    let status = Command::new("umount").arg("-l").arg(folder).status()?;
+    let status = Command::new("umount").args(["--force", "--lazy"]).arg(folder).status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("umount: {status}"))) }
 }
 
@@ -134,11 +135,19 @@ fn sweep() -> io::Result<()> {
         let mut fields = line.split(' ');
         let (source, folder) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
         let Some(pid) = source.strip_prefix(NAME_PREFIX) else { continue };
-        if !Path::new("/proc").join(pid).exists() {
+        if !is_running(pid) {
             detach(Path::new(folder))?;
         }
     }
     Ok(())
+}
+
+/// Says whether a process runs; a zombie does not.
+fn is_running(pid: &str) -> bool {
+    // After the name, which is in parentheses and may hold anything, comes the state (proc(5)).
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+    let state = stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
 }
 
 #[cfg(test)]
