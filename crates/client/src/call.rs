@@ -74,7 +74,6 @@ pub(crate) async fn call<A: Answer>(
         open: FuturesUnordered::new(),
         racing: Vec::new(),
         avoid: Avoid { tried: Vec::new(), zones: false },
-        next: None,
         pause: PAUSE_MIN,
         attempts: 0,
         hedges: 0,
@@ -102,8 +101,6 @@ struct Race<'a, A> {
     /// The nodes of the open attempts, oldest first.
     racing: Vec<Arc<Node>>,
     avoid: Avoid,
-    /// The node that the last answer pointed at.
-    next: Option<Arc<Node>>,
     pause: Duration,
     attempts: u32,
     hedges: u32,
@@ -114,8 +111,12 @@ struct Race<'a, A> {
 
 /// What to do after an attempt failed.
 enum After {
+    /// Another attempt.
     Again,
-    Stop,
+    /// No further attempt; one that is open may still succeed.
+    Wait,
+    /// Nobody else would answer otherwise.
+    Fail,
 }
 
 impl<'a, A: Answer> Race<'a, A> {
@@ -131,8 +132,8 @@ impl<'a, A: Answer> Race<'a, A> {
                     match self.judge(ended) {
                         Ok(answer) => return Ok(answer),
                         Err(After::Again) => resume_at = self.start().err(),
-                        Err(After::Stop) if self.open.is_empty() => return Err(self.error()),
-                        Err(After::Stop) => {}
+                        Err(After::Wait) if !self.open.is_empty() => {}
+                        Err(After::Wait | After::Fail) => return Err(self.error()),
                     }
                 }
                 () = sleep_until(resume_at.unwrap_or(self.deadline)), if resume_at.is_some() => {
@@ -159,14 +160,13 @@ impl<'a, A: Answer> Race<'a, A> {
         Ok(())
     }
 
-    fn choose(&mut self) -> Option<Arc<Node>> {
+    fn choose(&self) -> Option<Arc<Node>> {
         if let Some(only) = &self.terms.only {
             return Some(Arc::clone(only));
         }
-        let leader = || self.terms.safety.writes().then(|| self.shared.pool.leader()).flatten();
-        let first_choice = self.next.take().or_else(leader);
+        let leader = self.terms.safety.writes().then(|| self.shared.pool.leader()).flatten();
         let tried = &self.avoid.tried;
-        let fresh = first_choice.filter(|node| !tried.iter().any(|tried| Arc::ptr_eq(tried, node)));
+        let fresh = leader.filter(|node| !tried.iter().any(|tried| Arc::ptr_eq(tried, node)));
         fresh.or_else(|| self.shared.pool.choose(&self.avoid))
     }
 
@@ -265,38 +265,36 @@ impl<'a, A: Answer> Race<'a, A> {
             Code::DeadlineExceeded => {
                 node.failed();
                 self.maybe_done |= safety.writes();
-                After::Stop
+                After::Wait
             }
             _ => {
                 node.succeeded();
-                After::Stop
+                After::Fail
             }
         }
     }
 
-    /// Goes where an `UNAVAILABLE` points; one without a hint speaks against a node that should use keys.
-    fn follow(&mut self, node: &Arc<Node>, status: &Status) {
-        let safety = self.terms.safety;
+    /// Learns from an `UNAVAILABLE`: where the leader is, or that a node should not use keys.
+    fn follow(&self, node: &Arc<Node>, status: &Status) {
         let hint = status.metadata().get(LEADER_METADATA).and_then(|hint| hint.to_str().ok());
-        let leader = hint.and_then(|address| self.shared.pool.crown(address));
-        if safety.crypto() {
-            node.failed();
-        } else if let Some(leader) = leader.filter(|leader| !Arc::ptr_eq(leader, node)) {
-            self.avoid.tried.retain(|tried| !Arc::ptr_eq(tried, &leader));
-            self.next = Some(leader);
-        } else if hint.is_none() {
+        // A leader that was asked in this round is asked again after the pause: two nodes that point at each
+        // other must not keep a call running between them.
+        if hint.and_then(|address| self.shared.pool.crown(address)).is_none() {
             self.shared.pool.depose(node);
+        }
+        if self.terms.safety.crypto() {
+            node.failed();
         }
     }
 
     fn unless_bound(&self) -> After {
-        if self.terms.only.is_none() { After::Again } else { After::Stop }
+        if self.terms.only.is_none() { After::Again } else { After::Fail }
     }
 
     fn again_if(&self, allowed: bool) -> After {
         let within = self.terms.safety.writes()
             || (self.attempts < ATTEMPTS_MAX && self.shared.budget.spend());
-        if allowed && within { self.unless_bound() } else { After::Stop }
+        if allowed && within { self.unless_bound() } else { After::Wait }
     }
 
     fn error(&self) -> Error {

@@ -114,6 +114,10 @@ impl Error {
     /// Takes what a node answered, or what kept the answer away.
     pub(crate) fn of(status: &Status, attempts: u32, outcome: Outcome, limit: Duration) -> Self {
         let message = text(status);
+        // A broken connection shows under several codes; what it means is one thing.
+        if local(status) && status.code() != Code::DeadlineExceeded {
+            return Self::Unavailable { message, attempts, outcome };
+        }
         match status.code() {
             Code::InvalidArgument | Code::OutOfRange => Self::Invalid(message),
             Code::Unauthenticated => Self::Unauthenticated(message),
@@ -127,11 +131,6 @@ impl Error {
             Code::DeadlineExceeded => Self::DeadlineExceeded { limit, message, outcome },
             Code::DataLoss => Self::Damaged(message),
             Code::Internal => Self::Internal(message),
-            // A broken connection shows under several codes; what it means is one thing.
-            code if local(status) => {
-                tracing::debug!(?code, message, "connection failed");
-                Self::Unavailable { message, attempts, outcome }
-            }
             code => Self::Other { code, message },
         }
     }

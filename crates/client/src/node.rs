@@ -1,5 +1,6 @@
 //! One node: its channel and how it has behaved lately.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const EJECTION_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Node {
     /// `address:port`, which is what the node is known by.
     pub(crate) address: String,
-    zone: Mutex<Option<String>>,
+    zone: Mutex<Option<Arc<str>>>,
     channel: Channel,
     open_calls: AtomicU32,
     health: Mutex<Health>,
@@ -43,7 +44,7 @@ pub(crate) enum Standing {
 }
 
 impl Node {
-    pub(crate) fn new(address: String, zone: Option<String>, channel: Channel) -> Self {
+    pub(crate) fn new(address: String, zone: Option<Arc<str>>, channel: Channel) -> Self {
         Self {
             address,
             zone: Mutex::new(zone),
@@ -57,12 +58,12 @@ impl Node {
         self.channel.clone()
     }
 
-    pub(crate) fn zone(&self) -> Option<String> {
+    pub(crate) fn zone(&self) -> Option<Arc<str>> {
         self.zone.lock().clone()
     }
 
     pub(crate) fn learn_zone(&self, zone: &str) {
-        *self.zone.lock() = Some(zone.to_owned());
+        *self.zone.lock() = Some(zone.into());
     }
 
     pub(crate) fn open_calls(&self) -> u32 {

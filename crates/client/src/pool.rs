@@ -20,7 +20,7 @@ pub(crate) struct Pool {
     known: RwLock<Known>,
     dial: Dial,
     /// The zone that this client is in.
-    zone: Option<String>,
+    zone: Option<Arc<str>>,
     turn: AtomicUsize,
 }
 
@@ -46,7 +46,7 @@ impl Avoid {
         self.tried.iter().any(|tried| Arc::ptr_eq(tried, node))
     }
 
-    fn zone(&self, zone: Option<&String>) -> bool {
+    fn zone(&self, zone: Option<&Arc<str>>) -> bool {
         let zones = || self.tried.iter().filter_map(|node| node.zone());
         self.zones && zone.is_some_and(|zone| zones().any(|tried| tried == *zone))
     }
@@ -60,11 +60,11 @@ impl Pool {
         dial: Dial,
     ) -> Result<Self, tonic::transport::Error> {
         let nodes = given.iter().map(|(address, zone)| {
-            Ok(Arc::new(Node::new(address.clone(), zone.clone(), dial(address)?)))
+            Ok(Arc::new(Node::new(address.clone(), zone.as_deref().map(Arc::from), dial(address)?)))
         });
         let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
         let known = RwLock::new(Known { given: nodes.len(), nodes, leader: None });
-        Ok(Self { known, dial, zone, turn: AtomicUsize::new(0) })
+        Ok(Self { known, dial, zone: zone.map(Arc::from), turn: AtomicUsize::new(0) })
     }
 
     /// Chooses the node to call: none that was tried; healthy before ejected; for a second attempt
@@ -152,7 +152,7 @@ impl Pool {
                 |error| tracing::debug!(address, %error, "address from the cluster is none"),
             )
             .ok()?;
-        let node = Arc::new(Node::new(address.to_owned(), zone.map(str::to_owned), channel));
+        let node = Arc::new(Node::new(address.to_owned(), zone.map(Arc::from), channel));
         known.nodes.push(Arc::clone(&node));
         Some(node)
     }
@@ -198,7 +198,7 @@ mod tests {
         let mut avoid = Avoid { zones: true, ..Avoid::default() };
         let mut zones = Vec::new();
         while let Some(node) = pool.choose(&avoid) {
-            zones.push(node.zone().unwrap());
+            zones.push(node.zone().unwrap().to_string());
             avoid.tried.push(node);
         }
         assert_eq!(zones.len(), 4);

@@ -105,7 +105,11 @@ impl Keyring {
     }
 
     /// Opens the stored keyring with the key of one of its seals.
-    pub fn open(state: &impl Read, key: &SealKey, arena: Arena) -> Result<Self, UnsealError> {
+    pub fn open(
+        state: &(impl Read + ?Sized),
+        key: &SealKey,
+        arena: Arena,
+    ) -> Result<Self, UnsealError> {
         let cluster = ClusterRecord::load(state, &())?.ok_or(UnsealError::NotBegun)?;
         let id = (RecordKind::RootKey, InstanceId::CLUSTER, key.id().0.to_vec());
         let record = SealedRecord::load(state, &id)?.ok_or(UnsealError::NoRootKey)?;
@@ -119,7 +123,7 @@ impl Keyring {
     /// Opens the stored keyring with the root key itself, received when joining or taken out of a
     /// recovery bundle.
     pub fn open_with_root(
-        state: &impl Read,
+        state: &(impl Read + ?Sized),
         root: OpenKey,
         arena: Arena,
     ) -> Result<Self, UnsealError> {
@@ -128,7 +132,7 @@ impl Keyring {
     }
 
     fn with_root(
-        state: &impl Read,
+        state: &(impl Read + ?Sized),
         cluster: &ClusterRecord,
         root: OpenKey,
         arena: Arena,

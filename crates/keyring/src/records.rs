@@ -89,7 +89,7 @@ impl Keyring {
     /// Seals the material of a key version under its instance's current key.
     pub fn seal_material(
         &self,
-        state: &impl Read,
+        state: &(impl Read + ?Sized),
         instance: &InstanceRecord,
         (key, number): (&KeyId, KeyVersionNumber),
         revision: Revision,
@@ -105,7 +105,7 @@ impl Keyring {
     /// Opens the material of a key version.
     pub fn open_material(
         &self,
-        state: &impl Read,
+        state: &(impl Read + ?Sized),
         record: &SealedRecord,
     ) -> Result<SecretBytes, RecordError> {
         let damaged = |_| RecordError::Damaged(record.kind);
@@ -135,7 +135,7 @@ impl Keyring {
     /// Reads and opens the private key of a certificate authority; `None` where none is stored.
     pub fn open_authority(
         &self,
-        state: &impl Read,
+        state: &(impl Read + ?Sized),
         name: AuthorityName,
     ) -> Result<Option<SecretBytes>, RecordError> {
         let place = (RecordKind::AuthorityKey, InstanceId::CLUSTER, name.record_key().to_vec());
@@ -150,7 +150,7 @@ impl Keyring {
 
     fn instance_key(
         &self,
-        state: &impl Read,
+        state: &(impl Read + ?Sized),
         instance: InstanceId,
         version: InstanceKeyVersion,
     ) -> Result<Arc<ProtectedKey>, RecordError> {

@@ -202,3 +202,27 @@ async fn call_to_one_node_is_made_once() {
     let error = gone.encrypt(hello()).await.unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
 }
+
+#[tokio::test]
+async fn refusal_ends_the_call_although_a_hedge_is_open() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node(), cluster.node());
+    one.does(Way::Silent);
+    two.refuses(Code::PermissionDenied);
+    let client = cluster.client(&[&one, &two]);
+    let began = Instant::now();
+    let error = client.encrypt(hello()).await.unwrap_err();
+    assert!(matches!(error, Error::Denied(_)), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn nodes_that_point_at_each_other_do_not_chase_a_call_round() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node(), cluster.node());
+    one.does(Way::Refuse(Code::Unavailable, Some(two.address.clone())));
+    two.does(Way::Refuse(Code::Unavailable, Some(one.address.clone())));
+    let client = cluster.client(&[&one, &two]).with_deadline(Duration::from_secs(1));
+    client.create_key(v1::CreateKeyRequest::default()).await.unwrap_err();
+    assert!(total(&[&one, &two]) < 50, "{} attempts in a second", total(&[&one, &two]));
+}
