@@ -1,0 +1,107 @@
+//! `twinkeepd`: a node of a Twinkeep cluster, and what works offline on a node's own files.
+
+mod clock;
+mod config;
+mod identity;
+mod node;
+mod offline;
+mod ports;
+mod telemetry;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// A node of a Twinkeep cluster.
+#[derive(Debug, Parser)]
+#[command(name = "twinkeepd", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the node until it is told to stop.
+    Run {
+        /// The node's configuration.
+        #[arg(long, default_value = "/etc/twinkeep/twinkeepd.toml")]
+        config: PathBuf,
+    },
+    /// Prints the node's certificate signing request, for `twinkeep cluster admit`; makes its key if need
+    /// be.
+    Identity {
+        /// The node's configuration.
+        #[arg(long, default_value = "/etc/twinkeep/twinkeepd.toml")]
+        config: PathBuf,
+    },
+    /// Prints an example of a configuration with every field explained.
+    ConfigExample,
+    /// Makes an operator's key for the recovery bundle and prints its recipient.
+    OperatorKey(offline::operator::OperatorKey),
+    /// Opens a recovery bundle with operators' keys and compares the root key's check value.
+    RecoveryVerify(offline::recovery::RecoveryVerify),
+    /// Checks the audit log in a node's folder.
+    AuditVerify(offline::audit::AuditVerify),
+    /// Checks every cryptographic primitive against published answers.
+    SelfTest,
+}
+
+fn main() -> ExitCode {
+    // First of all: from here on no core is dumped and no process of the same user reads this memory.
+    if let Err(error) = twinkeep_sysmem::process::harden() {
+        eprintln!("twinkeepd: cannot protect the process: {error}");
+        return ExitCode::FAILURE;
+    }
+    match act(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("twinkeepd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run { config } => run(&config),
+        Command::Identity { config } => offline::identity::print(&Config::load(&config)?),
+        Command::ConfigExample => {
+            print!("{}", config::example());
+            Ok(())
+        }
+        Command::OperatorKey(command) => command.run(),
+        Command::RecoveryVerify(command) => command.run(),
+        Command::AuditVerify(command) => command.run(),
+        Command::SelfTest => {
+            self_test()?;
+            println!("every primitive gives its published answers");
+            Ok(())
+        }
+    }
+}
+
+fn run(config: &std::path::Path) -> anyhow::Result<()> {
+    let config = Config::load(config)?;
+    telemetry::start(&config.log)?;
+    self_test()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("twinkeepd")
+        .build()
+        .context("cannot start the runtime")?;
+    let ended = runtime.block_on(node::run(config));
+    // Blocking work that hangs on a dead disk must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    ended
+}
+
+/// A node whose primitives give wrong answers takes no key in.
+fn self_test() -> anyhow::Result<()> {
+    twinkeep_crypto::self_test().context("the self-test failed")?;
+    twinkeep_keyring::self_test().context("the self-test failed")
+}

@@ -1,0 +1,173 @@
+//! Puts a node together: databases, Raft, the peer port, and what signs and opens.
+
+use std::sync::{Arc, Once};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use twinkeep_core::clock::Clock;
+use twinkeep_core::id::{Incarnation, NodeId};
+use twinkeep_core::record::{Admission, Record};
+use twinkeep_keyring::CommandVerifier;
+use twinkeep_pki::certificate::SpkiSha256;
+use twinkeep_pki::tls::PeerTls;
+use twinkeep_pki::{Credential, Limits, PeerTrust, incoming, pem};
+use twinkeep_proto::peer::v1::join_service_server::JoinServiceServer;
+use twinkeep_raft::{Me, Node, Parts, ProposalQueue, Roster, Stores, TlsWire};
+use twinkeep_storage::{LogDb, SnapshotStore, StateDb};
+
+use super::join_desk::JoinDesk;
+use super::possession::Possession;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::identity::{DataDir, Identity, Pass};
+use crate::ports::control::Control;
+use crate::ports::issuer::Issuer;
+use crate::ports::unseal::Unsealer;
+use crate::ports::vault::NodeVault;
+
+/// A node that is put together and not running yet.
+pub(crate) struct Assembly {
+    pub(crate) me: Me,
+    pub(crate) identity: Identity,
+    pub(crate) control: Arc<Control>,
+    pub(crate) state: Arc<StateDb>,
+    pub(crate) vault: Arc<NodeVault>,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) unsealer: Arc<Unsealer>,
+    pub(crate) possession: Possession,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) credential: Arc<Credential>,
+    started: Once,
+}
+
+impl Assembly {
+    /// Returns the Raft node.
+    pub(crate) fn node(&self) -> &Node {
+        self.control.node()
+    }
+
+    /// Begins to take part in Raft. A node that has begun a cluster does already.
+    pub(crate) fn run(&self) {
+        self.started.call_once(|| self.node().run());
+    }
+}
+
+/// Opens everything on disk and the peer port. Nothing is sent before [`Node::run`].
+pub(crate) async fn assemble(
+    config: &Config,
+    data: &DataDir,
+    identity: &Identity,
+) -> anyhow::Result<Assembly> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (cluster, incarnation, id) =
+        (identity.cluster()?, identity.incarnation()?, identity.node()?);
+    let me = Me { cluster, incarnation, node: id };
+    let credential = credential(data, &*clock)?;
+    let owner = twinkeep_storage::Identity { cluster, node: id };
+    let log = Arc::new(LogDb::open(&data.path("log"), owner).context("the log cannot be opened")?);
+    let state =
+        Arc::new(StateDb::open(&data.path("state"), owner).context("the state cannot be opened")?);
+    let snapshots = SnapshotStore::open(&data.path("snapshots"), cluster)
+        .context("the snapshots cannot be opened")?;
+    let roster = Roster::new(identity.genesis_node()?, pins(data)?);
+    let trust = KnownOrAdmitted { roster: Arc::clone(&roster), state: Arc::clone(&state) };
+    let root = std::fs::read(data.path("node-root.pem")).context("cannot read node-root.pem")?;
+    let roots = pem::read_certificates(&root).context("node-root.pem holds no certificate")?;
+    let tls = PeerTls::new(Arc::clone(&credential), roots, cluster, Arc::new(trust));
+    let raft_config = raft_config(config);
+    let wire = TlsWire::new(tls.clone(), cluster, incarnation, Arc::clone(&clock), &raft_config);
+    let vault = Arc::new(NodeVault::new(incarnation, id));
+    let stores = Stores {
+        me,
+        log,
+        state: Arc::clone(&state),
+        snapshots: Arc::new(snapshots),
+        roster,
+        trust: identity.trust()?,
+        verifier: Arc::new(CommandVerifier),
+        signer: Arc::<NodeVault>::clone(&vault),
+    };
+    let role = config.node.role.into();
+    let parts = Parts { role, config: raft_config, stores, wire, clock: Arc::clone(&clock) };
+    let node = Node::open(parts).await.context("the node cannot start")?;
+    let queue =
+        ProposalQueue::start(node.clone(), me, Arc::<NodeVault>::clone(&vault), Arc::clone(&clock));
+    let control = Arc::new(Control::new(node, queue, Arc::clone(&state)));
+    let assembly = Assembly {
+        me,
+        identity: identity.clone(),
+        issuer: Arc::new(Issuer::new(Arc::clone(&vault), Arc::clone(&clock))),
+        unsealer: Arc::new(Unsealer::new(Arc::clone(&vault), Arc::clone(&state))),
+        possession: Possession::new(tls.clone(), me, Arc::clone(&vault)),
+        control,
+        state,
+        vault,
+        clock,
+        credential,
+        started: Once::new(),
+    };
+    serve_peers(config, &assembly, &tls).await?;
+    Ok(assembly)
+}
+
+/// Reads the node's certificate and key.
+pub(crate) fn credential(data: &DataDir, clock: &dyn Clock) -> anyhow::Result<Arc<Credential>> {
+    let now_unix = clock.unix_ms() / 1000;
+    let read = Credential::from_files(data.path("node.pem"), data.path("node.key"), now_unix);
+    read.map(Arc::new).context("the node's certificate cannot be used")
+}
+
+/// Returns the members that the node was told of when it was admitted.
+fn pins(data: &DataDir) -> anyhow::Result<Vec<twinkeep_raft::Pin>> {
+    let path = data.path("pass.toml");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let pins = Pass::load(&path)?.peers;
+    pins.iter().map(|peer| peer.pin().with_context(|| format!("{}", path.display()))).collect()
+}
+
+fn raft_config(config: &Config) -> twinkeep_raft::Config {
+    twinkeep_raft::Config {
+        snapshot_every: config.snapshot.every_entries,
+        log_kept: config.snapshot.kept_entries,
+        ..twinkeep_raft::Config::default()
+    }
+}
+
+/// Opens the peer port and serves it until the process ends.
+async fn serve_peers(config: &Config, assembly: &Assembly, tls: &PeerTls) -> anyhow::Result<()> {
+    let address = config.node.peer_address;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("node.peer-address {address} cannot be listened on"))?;
+    let connections = incoming(listener, tls.server()?, Limits::default());
+    let server = Server::builder()
+        .tcp_nodelay(true)
+        .add_service(assembly.node().peer_service())
+        .add_service(JoinServiceServer::new(JoinDesk::new(assembly)));
+    tokio::spawn(async move {
+        if let Err(error) = server.serve_with_incoming(connections).await {
+            tracing::error!(%error, "the peer port has closed");
+        }
+    });
+    Ok(())
+}
+
+/// Trusts recorded members, and admitted keys so far as they may knock: what an admitted key may call is
+/// `Join` alone, for the roster does not know it.
+struct KnownOrAdmitted {
+    roster: Arc<Roster>,
+    state: Arc<StateDb>,
+}
+
+impl PeerTrust for KnownOrAdmitted {
+    fn trusts(&self, node: NodeId, incarnation: Incarnation, spki_sha256: &SpkiSha256) -> bool {
+        if self.roster.trusts(node, incarnation, spki_sha256) {
+            return true;
+        }
+        let admission = Admission::load(&self.state.latest(), spki_sha256);
+        admission.ok().flatten().is_some_and(|admission| admission.node == node)
+    }
+}

@@ -1,0 +1,64 @@
+//! A node's life: it begins a cluster or joins one, once; then it serves until it is told to stop.
+//!
+//! ```text
+//! fresh ──(pass)──► join ─┐
+//!   │                     ├──► assemble ──► serve ──► stop
+//!   └──(init)──► begin ───┘        ▲
+//!            restarted ────────────┘
+//! ```
+
+pub(crate) mod assembly;
+mod begin;
+mod endpoint;
+mod join;
+mod join_desk;
+pub(crate) mod possession;
+mod serve;
+
+use anyhow::Context;
+use twinkeep_pki::{PrivateKey, pem};
+
+use crate::config::{Config, Role};
+use crate::identity::{DataDir, Pass};
+
+/// Runs a node until it is told to stop.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let data = DataDir::open(&config.node.data_dir)?;
+    if let Some(identity) = data.identity()? {
+        let assembly = assembly::assemble(&config, &data, &identity).await?;
+        return serve::serve(&config, &data, assembly, None).await;
+    }
+    if let Some(path) = config.join.pass_file.as_ref().filter(|path| path.exists()) {
+        let root = join::join(&config, &data, &Pass::load(path)?).await?;
+        let identity = data.identity()?.context("joining left no identity")?;
+        let assembly = assembly::assemble(&config, &data, &identity).await?;
+        return serve::serve(&config, &data, assembly, root).await;
+    }
+    anyhow::ensure!(
+        config.node.role == Role::Data,
+        "a witness cannot begin a cluster; admit it with `twinkeep cluster admit` and name the pass in join.pass-file"
+    );
+    match begin::begin(&config, &data).await? {
+        Some(assembly) => serve::serve(&config, &data, assembly, None).await,
+        None => Ok(()),
+    }
+}
+
+/// Returns the node's own key, making it when there is none yet.
+pub(crate) fn node_key(data: &DataDir) -> anyhow::Result<PrivateKey> {
+    own_key(data, "node.key")
+}
+
+fn own_key(data: &DataDir, name: &str) -> anyhow::Result<PrivateKey> {
+    let path = data.path(name);
+    if path.exists() {
+        let text = zeroize::Zeroizing::new(
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
+        );
+        return pem::read_private_key(&text)
+            .with_context(|| format!("{} holds no private key", path.display()));
+    }
+    let key = PrivateKey::generate().context("cannot make a private key")?;
+    data.write(name, pem::danger_private_key(&key).as_bytes())?;
+    Ok(key)
+}

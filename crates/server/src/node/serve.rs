@@ -1,0 +1,241 @@
+//! Serves: Raft, and on data nodes the callers; until the process is told to stop or must not go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Server;
+use twinkeep_api::health::{self, Condition};
+use twinkeep_api::ports::{Backends, Ports, UnsealSecret};
+use twinkeep_api::{Services, reflection};
+use twinkeep_audit::Log;
+use twinkeep_core::record::{ClusterRecord, Record};
+use twinkeep_crypto::SoftwareBackend;
+use twinkeep_envelope::OpenKey;
+use twinkeep_pki::{Credential, Limits, incoming, tls};
+use zeroize::Zeroizing;
+
+use super::assembly::Assembly;
+use super::endpoint;
+use crate::config::{Config, Role};
+use crate::identity::DataDir;
+use crate::ports::cluster::{Cluster, watch_topology};
+
+/// Longest time for handing leadership over and finishing calls after SIGTERM.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How often the health report follows the node's condition.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Runs an assembled node until it is told to stop.
+pub(crate) async fn serve(
+    config: &Config,
+    data: &DataDir,
+    assembly: Assembly,
+    root: Option<OpenKey>,
+) -> anyhow::Result<()> {
+    let assembly = Arc::new(assembly);
+    assembly.run();
+    let node = assembly.node().clone();
+    let stop = Arc::new(Notify::new());
+    let work = async {
+        match config.node.role {
+            Role::Data => serve_callers(config, data, &assembly, root, Arc::clone(&stop)).await,
+            // A witness has no callers.
+            Role::Witness => std::future::pending().await,
+        }
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        fatal = node.fatal() => bail!("{fatal}; the process ends so that nobody counts on this node"),
+        ended = &mut work => return ended.context("the endpoint has closed"),
+        () = told_to_stop() => {}
+    }
+    tracing::info!("told to stop; handing over");
+    assembly.control.stop();
+    if let Err(error) = node.drain(Instant::now() + DRAIN_MAX).await {
+        tracing::warn!(%error, "leadership was not handed over");
+    }
+    stop.notify_waiters();
+    if config.node.role == Role::Data && timeout(DRAIN_MAX, work).await.is_err() {
+        tracing::warn!("calls were still running at the end of the time for stopping");
+    }
+    node.shutdown().await;
+    assembly.unsealer.seal();
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn told_to_stop() {
+    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match streams {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process by themselves.
+        _ => std::future::pending().await,
+    }
+}
+
+async fn serve_callers(
+    config: &Config,
+    data: &DataDir,
+    assembly: &Arc<Assembly>,
+    root: Option<OpenKey>,
+    stop: Arc<Notify>,
+) -> anyhow::Result<()> {
+    let cluster = begun(assembly).await?;
+    unseal(config, assembly, root).await?;
+    let credential = endpoint::credential(config, data, assembly)?;
+    let audit = open_audit(config, data, assembly)?;
+    let cluster_port = Arc::new(Cluster {
+        me: assembly.me.node,
+        identity: assembly.identity.clone(),
+        control: Arc::clone(&assembly.control),
+        state: Arc::clone(&assembly.state),
+        issuer: Arc::clone(&assembly.issuer),
+        unsealer: Arc::clone(&assembly.unsealer),
+        possession: assembly.possession.clone(),
+        clock: Arc::clone(&assembly.clock),
+        topology: watch_topology(assembly.node().clone(), assembly.me.node),
+    });
+    let services = Services::new(
+        assembly.me.cluster,
+        Ports {
+            control: Arc::clone(&assembly.control) as _,
+            vault: Arc::clone(&assembly.vault) as _,
+            backends: Backends { software: Arc::new(SoftwareBackend::new()?) },
+            cluster: cluster_port,
+            audit: Arc::clone(&audit),
+            issuer: Arc::clone(&assembly.issuer) as _,
+            clock: Arc::clone(&assembly.clock),
+        },
+    );
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tokio::spawn(report_health(Arc::clone(assembly), reporter));
+    tokio::spawn(endpoint::renew(
+        config.clone(),
+        data.clone(),
+        Arc::clone(assembly),
+        Arc::clone(&credential),
+    ));
+    tokio::spawn(reload_on_hangup(Arc::clone(assembly), Arc::clone(&credential)));
+    let address = config.node.client_address;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("node.client-address {address} cannot be listened on"))?;
+    let caller_roots = [cluster.roots.caller.clone().into()];
+    let tls = tls::endpoint(credential, &caller_roots, cluster.id)?;
+    let limits = Limits { connections_max: config.api.connections_max, ..Limits::default() };
+    let server = Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .add_routes(services.routes())
+        .add_service(health);
+    let server = if config.api.reflection { reflection(server) } else { server };
+    tracing::info!(%address, "serving callers");
+    let served = server
+        .serve_with_incoming_shutdown(incoming(listener, tls, limits), async move {
+            stop.notified().await
+        })
+        .await;
+    audit.close().context("the audit log was not closed cleanly")?;
+    served.context("the endpoint failed")
+}
+
+/// Waits until this node has the cluster's record: at once after a restart, after catching up when it has
+/// just joined.
+async fn begun(assembly: &Assembly) -> anyhow::Result<ClusterRecord> {
+    let mut applied = assembly.node().applied();
+    loop {
+        if let Some(cluster) = ClusterRecord::load(&assembly.state.latest(), &())? {
+            return Ok(cluster);
+        }
+        applied.changed().await.context("the state machine stopped")?;
+    }
+}
+
+/// Opens the keyring by what this node has at hand. A node that has nothing waits for operators.
+async fn unseal(
+    config: &Config,
+    assembly: &Arc<Assembly>,
+    root: Option<OpenKey>,
+) -> anyhow::Result<()> {
+    if let Some(root) = root {
+        assembly
+            .unsealer
+            .open_with_root(root)
+            .context("the root key that a peer sent does not open")?;
+    }
+    let Some(path) =
+        config.unseal.passphrase_file.as_ref().filter(|_| assembly.unsealer.is_sealed())
+    else {
+        return Ok(());
+    };
+    let text = std::fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .with_context(|| format!("unseal.passphrase-file {} cannot be read", path.display()))?;
+    let words = Zeroizing::new(text.trim_end_matches('\n').to_owned());
+    let unsealer = Arc::clone(&assembly.unsealer);
+    let offered =
+        tokio::task::spawn_blocking(move || unsealer.offer(UnsealSecret::Passphrase(words)));
+    offered.await?.context("unseal.passphrase-file does not unseal this node")?;
+    Ok(())
+}
+
+fn open_audit(config: &Config, data: &DataDir, assembly: &Assembly) -> anyhow::Result<Arc<Log>> {
+    let identity = twinkeep_audit::Identity {
+        cluster: assembly.me.cluster,
+        node: assembly.me.node,
+        zone: config.placement()?.zone,
+    };
+    let reserve_bytes = config.audit.reserve_mib << 20;
+    let defaults = twinkeep_audit::Options::default();
+    let options = twinkeep_audit::Options {
+        // A segment is never larger than the room kept for bad days.
+        segment_bytes: defaults
+            .segment_bytes
+            .min(reserve_bytes.max(twinkeep_audit::SEGMENT_BYTES_MIN)),
+        reserve_bytes,
+        ..defaults
+    };
+    let log = Log::open(&data.path("audit"), identity, &options, Arc::clone(&assembly.clock));
+    Ok(Arc::new(log.context("the audit log cannot be opened")?))
+}
+
+/// Reports to load balancers and clients what the node can do.
+async fn report_health(assembly: Arc<Assembly>, reporter: tonic_health::server::HealthReporter) {
+    let mut reported = None;
+    loop {
+        let condition =
+            if assembly.unsealer.is_sealed() { Condition::Sealed } else { Condition::Serving };
+        if reported != Some(condition) {
+            health::report(&reporter, condition).await;
+            reported = Some(condition);
+        }
+        sleep(HEALTH_INTERVAL).await;
+    }
+}
+
+/// Reads the certificates again on SIGHUP.
+async fn reload_on_hangup(assembly: Arc<Assembly>, endpoint: Arc<Credential>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        let now_unix = assembly.clock.unix_ms() / 1000;
+        for (what, credential) in [("endpoint", &endpoint), ("node", &assembly.credential)] {
+            match credential.reload(now_unix) {
+                Ok(_) => tracing::info!(what, "the certificate was read again"),
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    tracing::error!(what, error, "the old certificate stays in use");
+                }
+            }
+        }
+    }
+}

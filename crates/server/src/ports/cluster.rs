@@ -1,0 +1,260 @@
+//! This node and the others: status, admission, membership, sealing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::interval;
+use twinkeep_api::ports::{
+    Admit, Admitted, ClusterControl, ClusterError, Committed, ControlError, ControlPlane,
+    IssueError, NodeStatus, PeerHealth, Topology, TopologyEndpoint, UnsealProgress, UnsealSecret,
+};
+use twinkeep_core::clock::Clock;
+use twinkeep_core::command::{Batch, Command, Proposal, StandingChange};
+use twinkeep_core::id::NodeId;
+use twinkeep_core::name::CallerName;
+use twinkeep_core::outcome::{Applied, Outcome, Refusal};
+use twinkeep_core::record::{Admission, ClusterRecord, NodeRecord, Record};
+use twinkeep_core::topology::{NodeRole, Standing};
+use twinkeep_pki::pem;
+use twinkeep_raft::Node;
+use twinkeep_storage::StateDb;
+
+use super::control::Control;
+use super::issuer::{Issuer, NODE_LIFETIME, requested_key};
+use super::unseal::Unsealer;
+use crate::identity::{Identity, Pass, PinnedPeer};
+use crate::node::possession::Possession;
+
+/// Silence after which a peer counts as not reachable.
+const SILENT_MAX: Duration = Duration::from_secs(1);
+/// How often the topology is looked at.
+const TOPOLOGY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Membership and sealing of a data node.
+pub(crate) struct Cluster {
+    pub(crate) me: NodeId,
+    pub(crate) identity: Identity,
+    pub(crate) control: Arc<Control>,
+    pub(crate) state: Arc<StateDb>,
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) unsealer: Arc<Unsealer>,
+    pub(crate) possession: Possession,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) topology: watch::Receiver<Topology>,
+}
+
+impl Cluster {
+    fn node(&self) -> &Node {
+        self.control.node()
+    }
+
+    async fn command(
+        &self,
+        actor: &CallerName,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<(Applied, u64), ClusterError> {
+        let proposal = Proposal { actor: Some(actor.clone()), token: None, command };
+        let committed = self.control.propose(proposal, deadline).await?;
+        match committed.outcome {
+            Outcome::Applied(applied) => Ok((applied, committed.index)),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Changes how nodes count, and waits until the log's membership follows.
+    async fn set_standings(
+        &self,
+        actor: &CallerName,
+        nodes: &[NodeId],
+        to: Standing,
+        deadline: Instant,
+    ) -> Result<Committed, ClusterError> {
+        let changes = nodes.iter().map(|node| {
+            let record = self.record(*node)?;
+            Ok(StandingChange { node: *node, to, expected: record.revision })
+        });
+        let changes = changes.collect::<Result<_, ClusterError>>()?;
+        let (applied, index) =
+            self.command(actor, Command::SetStandings { changes }, deadline).await?;
+        self.control.wait_applied(index, deadline).await?;
+        let followed = self.node().membership_followed(deadline.into()).await;
+        followed.map_err(|_| ControlError::Unknown)?;
+        Ok(Committed { outcome: Outcome::Applied(applied), index })
+    }
+
+    fn record(&self, node: NodeId) -> Result<NodeRecord, ClusterError> {
+        let record = NodeRecord::load(&self.state.latest(), &node).map_err(ControlError::Fault)?;
+        record
+            .filter(|record| record.standing != Standing::Removed)
+            .ok_or(ClusterError::Refused(Refusal::NoNode(node)))
+    }
+
+    /// Writes the pass of an admitted node.
+    fn pass(&self, node: NodeId, admit: &Admit) -> Result<String, ClusterError> {
+        let view = self.state.latest();
+        let key = requested_key(&admit.csr_pem).map_err(request_error)?;
+        let cluster = ClusterRecord::load(&view, &()).map_err(ControlError::Fault)?;
+        let cluster = cluster.ok_or(ControlError::NoLeader)?;
+        let authority = self.issuer.nodes(&view).map_err(request_error)?;
+        let validity = self.issuer.validity(NODE_LIFETIME);
+        let certificate = authority
+            .issue_node(&key, node, cluster.incarnation, validity)
+            .map_err(|error| ClusterError::Failed(error.into()))?;
+        let members = NodeRecord::all(&view).map_err(ControlError::Fault)?;
+        let members = members.into_iter().filter(|node| node.standing != Standing::Removed);
+        let pass = Pass {
+            identity: self.identity.of_joiner(node),
+            certificate: pem::certificates(&[certificate]),
+            node_root: pem::certificates(&[cluster.roots.node.into()]),
+            peers: members.map(|node| PinnedPeer::of(&node)).collect(),
+        };
+        pass.to_toml().map_err(|error| ClusterError::Failed(error.into()))
+    }
+}
+
+fn request_error(error: IssueError) -> ClusterError {
+    match error {
+        IssueError::Sealed => ControlError::Sealed.into(),
+        IssueError::BadRequest(why) => ClusterError::BadRequest(why),
+        error => ClusterError::Failed(error.into()),
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterControl for Cluster {
+    fn status(&self) -> NodeStatus {
+        let status = self.node().status();
+        NodeStatus {
+            node: self.me,
+            leader: status.leader.and_then(|id| NodeId::new(id).ok()),
+            term: status.term,
+            last_log_index: status.last_index.unwrap_or(0),
+            committed_index: status.committed_index.unwrap_or(0),
+            sealed: self.unsealer.is_sealed(),
+            software_version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+
+    fn peers(&self) -> BTreeMap<NodeId, PeerHealth> {
+        let members = self.node().status().members.into_iter();
+        let health = members.filter_map(|member| {
+            let node = NodeId::new(member.node).ok()?;
+            let silent_for = if node == self.me { Some(Duration::ZERO) } else { member.silent_for };
+            let reachable = silent_for? <= SILENT_MAX;
+            Some((node, PeerHealth { reachable, matched_index: member.matched_index }))
+        });
+        health.collect()
+    }
+
+    fn topology(&self) -> watch::Receiver<Topology> {
+        self.topology.clone()
+    }
+
+    async fn admit(
+        &self,
+        actor: &CallerName,
+        node: Admit,
+        deadline: Instant,
+    ) -> Result<Admitted, ClusterError> {
+        let key = requested_key(&node.csr_pem).map_err(request_error)?;
+        // A sealed node could record the admission and then not certify it.
+        self.issuer.nodes(&self.state.latest()).map_err(request_error)?;
+        // The replicated clock may be behind this node's by as much as a batch may be old.
+        let longest_ms = Admission::LIFE_MAX_MS - Batch::LIFE_MS;
+        let lifetime_ms =
+            u64::try_from(node.lifetime.as_millis()).unwrap_or(u64::MAX).min(longest_ms);
+        let expires_ms = self.clock.unix_ms().saturating_add(lifetime_ms);
+        let (role, zone) = (node.role, node.zone.clone());
+        let spki_sha256 = key.sha256();
+        let command = Command::AdmitNode { spki_sha256, role, zone, expires_ms };
+        let (applied, index) = self.command(actor, command, deadline).await?;
+        let Applied::Admission(admission) = applied else {
+            return Err(ClusterError::Failed("an admission led to something else".into()));
+        };
+        let pass = self.pass(admission.node, &node)?;
+        Ok(Admitted { node: admission.node, expires_ms: admission.expires_ms, pass, index })
+    }
+
+    async fn promote(
+        &self,
+        actor: &CallerName,
+        nodes: &[NodeId],
+        deadline: Instant,
+    ) -> Result<Committed, ClusterError> {
+        for node in nodes {
+            let record = self.record(*node)?;
+            // A voter that could not unseal would be counted on and could not take over.
+            if record.role == NodeRole::Data && *node != self.me {
+                self.possession.check(&record).await?;
+            }
+        }
+        self.set_standings(actor, nodes, Standing::Voter, deadline).await
+    }
+
+    async fn remove(
+        &self,
+        actor: &CallerName,
+        node: NodeId,
+        deadline: Instant,
+    ) -> Result<Committed, ClusterError> {
+        self.set_standings(actor, &[node], Standing::Removed, deadline).await
+    }
+
+    async fn unseal(&self, secret: UnsealSecret) -> Result<UnsealProgress, ClusterError> {
+        let unsealer = Arc::clone(&self.unsealer);
+        let offered = tokio::task::spawn_blocking(move || unsealer.offer(secret)).await;
+        offered.unwrap_or_else(|_| Err(ClusterError::Failed("unsealing panicked".into())))
+    }
+
+    fn forget_shares(&self) -> UnsealProgress {
+        self.unsealer.forget_shares()
+    }
+
+    async fn seal(&self) -> Result<(), ClusterError> {
+        self.unsealer.seal();
+        Ok(())
+    }
+}
+
+/// Follows the topology until the node ends.
+pub(crate) fn watch_topology(node: Node, me: NodeId) -> watch::Receiver<Topology> {
+    let (sender, receiver) = watch::channel(topology(&node, me));
+    tokio::spawn(async move {
+        let mut tick = interval(TOPOLOGY_INTERVAL);
+        while !sender.is_closed() {
+            tick.tick().await;
+            let now = topology(&node, me);
+            sender.send_if_modified(|shown| {
+                let changed = *shown != now;
+                *shown = now;
+                changed
+            });
+        }
+    });
+    receiver
+}
+
+fn topology(node: &Node, me: NodeId) -> Topology {
+    let status = node.status();
+    // Only the leader hears from everybody; to the others a node counts as reachable.
+    let silent: BTreeMap<u64, Duration> =
+        status.members.iter().filter_map(|m| Some((m.node, m.silent_for?))).collect();
+    let records = node.roster().records();
+    let data_nodes = records
+        .values()
+        .filter(|record| record.role == NodeRole::Data && record.standing != Standing::Removed);
+    let endpoints = data_nodes.map(|record| TopologyEndpoint {
+        node: record.id,
+        zone: record.placement.zone.clone(),
+        address: record.placement.client_address,
+        reachable: record.id == me
+            || silent.get(&record.id.get()).is_none_or(|silence| *silence <= SILENT_MAX),
+    });
+    Topology {
+        endpoints: endpoints.collect(),
+        leader: status.leader.and_then(|id| NodeId::new(id).ok()),
+    }
+}

@@ -1,0 +1,7 @@
+//! What the services need from outside, answered with the real thing.
+
+pub(crate) mod cluster;
+pub(crate) mod control;
+pub(crate) mod issuer;
+pub(crate) mod unseal;
+pub(crate) mod vault;
