@@ -11,7 +11,9 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use twinkeep_pki::{PrivateKey, pem};
 use twinkeep_proto::local::v1::local_service_client::LocalServiceClient;
-use twinkeep_proto::local::v1::{InitRequest, InitResponse, Operator, Passphrase, Shamir, init_request};
+use twinkeep_proto::local::v1::{
+    InitRequest, InitResponse, Operator, Passphrase, Shamir, init_request,
+};
 
 /// Begins a cluster on a fresh node.
 #[derive(Debug, clap::Args)]
@@ -71,9 +73,18 @@ impl Init {
         for (i, share) in begun.shares.iter().enumerate() {
             write_private(&self.out.join(format!("share-{}.txt", i + 1)), share.as_bytes())?;
         }
-        println!("cluster {} has begun; everything that only this command shows is in {}", begun.cluster_id, self.out.display());
-        println!("give each share to another person, keep the recovery bundle elsewhere, and try it:");
-        println!("  twinkeep recovery verify {} --identity <file>…", self.out.join("recovery-bundle").display());
+        println!(
+            "cluster {} has begun; everything that only this command shows is in {}",
+            begun.cluster_id,
+            self.out.display()
+        );
+        println!(
+            "give each share to another person, keep the recovery bundle elsewhere, and try it:"
+        );
+        println!(
+            "  twinkeep recovery verify {} --identity <file>…",
+            self.out.join("recovery-bundle").display()
+        );
         Ok(())
     }
 }
@@ -110,7 +121,9 @@ pub(crate) async fn begin(
 async fn call(socket: &Path, request: InitRequest) -> anyhow::Result<InitResponse> {
     let channel = connect(socket).await?;
     let response = LocalServiceClient::new(channel).init(request).await;
-    response.map(tonic::Response::into_inner).map_err(|status| anyhow::anyhow!("{}", status.message()))
+    response
+        .map(tonic::Response::into_inner)
+        .map_err(|status| anyhow::anyhow!("{}", status.message()))
 }
 
 async fn connect(socket: &Path) -> anyhow::Result<Channel> {
@@ -124,7 +137,10 @@ async fn connect(socket: &Path) -> anyhow::Result<Channel> {
         }))
         .await
         .with_context(|| {
-            format!("cannot reach the node at {}; is twinkeepd running, and without a cluster?", socket.display())
+            format!(
+                "cannot reach the node at {}; is twinkeepd running, and without a cluster?",
+                socket.display()
+            )
         })
 }
 
@@ -132,14 +148,19 @@ async fn connect(socket: &Path) -> anyhow::Result<Channel> {
 pub(crate) fn private_folder(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(path).with_context(|| format!("cannot make {}", path.display()))
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make {}", path.display()))
 }
 
 /// Writes a file that its owner alone can read; an existing one is not touched.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(bytes)).with_context(|| format!("cannot write {}", path.display()))
+    file.and_then(|mut file| file.write_all(bytes))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The seal of a development cluster.

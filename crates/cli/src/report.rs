@@ -57,7 +57,13 @@ impl Report {
     }
 
     /// Adds a figure.
-    pub(crate) fn add(&mut self, name: &'static str, value: f64, unit: &'static str, target: Target) {
+    pub(crate) fn add(
+        &mut self,
+        name: &'static str,
+        value: f64,
+        unit: &'static str,
+        target: Target,
+    ) {
         let holds = target.holds(value);
         self.figures.push(Figure { name, value, unit, target: target.to_string(), holds });
     }
@@ -81,7 +87,8 @@ impl Report {
         std::fs::create_dir_all("reports").context("cannot make the folder reports")?;
         let path = Path::new("reports").join(format!("{command}.json"));
         let json = serde_json::to_string_pretty(self)?;
-        std::fs::write(&path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, json + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
         println!("written to {}", path.display());
         Ok(())
     }
@@ -95,7 +102,11 @@ fn machine() -> String {
 }
 
 fn commit() -> String {
-    let output = std::process::Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    let output =
+        std::process::Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
     let text = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
-    text.map_or_else(|| "unknown".to_owned(), |text| String::from_utf8_lossy(&text).trim().to_owned())
+    text.map_or_else(
+        || "unknown".to_owned(),
+        |text| String::from_utf8_lossy(&text).trim().to_owned(),
+    )
 }

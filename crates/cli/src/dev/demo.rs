@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use twinkeep_client::{Client, v1};
 
+use super::layout::SNAPSHOT_EVERY;
 use super::{process, up};
 use crate::report::{Report, Target};
 
@@ -36,8 +37,9 @@ struct Call {
 
 /// Runs the demonstration on the cluster of a folder, starting it if need be.
 pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
-    let layout = up::up(home).await?;
-    let key_id = std::fs::read_to_string(layout.path("first-key")).context("the cluster has no first key")?;
+    let layout = up::up(home, SNAPSHOT_EVERY).await?;
+    let key_id = std::fs::read_to_string(layout.path("first-key"))
+        .context("the cluster has no first key")?;
     let instance_id = std::fs::read_to_string(layout.path("first-instance"))?;
     let data_nodes = || layout.nodes().iter().filter(|node| !node.witness);
     let a = up::client_of(&layout, up::CALLER, data_nodes(), "a")?;
@@ -45,9 +47,14 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
 
     println!("encrypting a file of {} KiB through zone a", FILE_BYTES / 1024);
     let file = sample_file()?;
-    let ciphertext = encrypt(&a, &key_id, file.clone()).await.context("the file was not encrypted")?;
+    let ciphertext =
+        encrypt(&a, &key_id, file.clone()).await.context("the file was not encrypted")?;
 
-    println!("{} calls a second in each zone for {} s, then zone a is killed", 1000 / PACE.as_millis(), SIDE.as_secs());
+    println!(
+        "{} calls a second in each zone for {} s, then zone a is killed",
+        1000 / PACE.as_millis(),
+        SIDE.as_secs()
+    );
     let stop = Arc::new(AtomicBool::new(false));
     let load_a = tokio::spawn(load(a, key_id.clone(), Arc::clone(&stop)));
     let load_b = tokio::spawn(load(b.clone(), key_id.clone(), Arc::clone(&stop)));
@@ -57,7 +64,10 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
         process::signal_only(&layout, node, Signal::KILL)?;
     }
     let first_write = first_control_write(&b, &instance_id, killed).await?;
-    println!("zone a is dead; the first key was created through zone b after {} ms", first_write.as_millis());
+    println!(
+        "zone a is dead; the first key was created through zone b after {} ms",
+        first_write.as_millis()
+    );
     sleep_until((killed + SIDE).into()).await;
     stop.store(true, Ordering::Relaxed);
     let (calls_a, calls_b) = (load_a.await?, load_b.await?);
@@ -91,7 +101,11 @@ fn sample_file() -> anyhow::Result<Vec<u8>> {
     Ok(own.into_iter().take(FILE_BYTES).collect())
 }
 
-async fn encrypt(client: &Client, key_id: &str, plaintext: Vec<u8>) -> anyhow::Result<bytes::Bytes> {
+async fn encrypt(
+    client: &Client,
+    key_id: &str,
+    plaintext: Vec<u8>,
+) -> anyhow::Result<bytes::Bytes> {
     let request = v1::EncryptRequest {
         key_id: key_id.to_owned(),
         plaintext: plaintext.into(),
@@ -130,7 +144,11 @@ async fn load(client: Client, key_id: String, stop: Arc<AtomicBool>) -> Vec<Call
 }
 
 /// Tries to create keys until one is created; returns the time since the kill.
-async fn first_control_write(client: &Client, instance_id: &str, killed: Instant) -> anyhow::Result<Duration> {
+async fn first_control_write(
+    client: &Client,
+    instance_id: &str,
+    killed: Instant,
+) -> anyhow::Result<Duration> {
     loop {
         let request = v1::CreateKeyRequest {
             instance_id: instance_id.to_owned(),

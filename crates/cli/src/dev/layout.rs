@@ -19,8 +19,12 @@ const PORT_TRIES: usize = 100;
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     home: PathBuf,
+    snapshot_every: u64,
     nodes: Vec<DevNode>,
 }
+
+/// Log entries between two snapshots, unless the cluster is made with others.
+pub(crate) const SNAPSHOT_EVERY: u64 = 20_000;
 
 /// One process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,7 +43,9 @@ pub(crate) struct DevNode {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct LayoutFile {
+    snapshot_every: u64,
     node: Vec<DevNode>,
 }
 
@@ -52,19 +58,26 @@ impl Layout {
         }
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let file: LayoutFile = toml::from_str(&text)
-            .with_context(|| format!("{} is damaged", path.display()))?;
-        Ok(Some(Self { home: home.to_owned(), nodes: file.node }))
+        let file: LayoutFile =
+            toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let LayoutFile { snapshot_every, node } = file;
+        Ok(Some(Self { home: home.to_owned(), snapshot_every, nodes: node }))
     }
 
     /// Lays out a new cluster of 2+2+1 on free ports.
-    pub(crate) fn create(home: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn create(home: &Path, snapshot_every: u64) -> anyhow::Result<Self> {
         let ports = free_ports()?;
-        let nodes = [("a1", "a", 1, 1), ("a2", "a", 1, 2), ("b1", "b", 2, 1), ("b2", "b", 2, 2), ("w", "w", 3, 1)]
-            .map(|(name, zone, net, host)| node(name, zone, [127, 0, net, host], ports))
-            .to_vec();
+        let nodes = [
+            ("a1", "a", 1, 1),
+            ("a2", "a", 1, 2),
+            ("b1", "b", 2, 1),
+            ("b2", "b", 2, 2),
+            ("w", "w", 3, 1),
+        ]
+        .map(|(name, zone, net, host)| node(name, zone, [127, 0, net, host], ports))
+        .to_vec();
         std::fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
-        let layout = Self { home: home.to_owned(), nodes };
+        let layout = Self { home: home.to_owned(), snapshot_every, nodes };
         layout.save()?;
         Ok(layout)
     }
@@ -75,9 +88,12 @@ impl Layout {
             bail!("there is a node {name} already");
         }
         let beside = self.nodes.iter().filter(|node| node.zone == zone);
-        let last = beside.max_by_key(|node| node.client_address).context("there is no such zone")?;
+        let last =
+            beside.max_by_key(|node| node.client_address).context("there is no such zone")?;
         let (mut client, mut peer) = (last.client_address, last.peer_address);
-        let std::net::IpAddr::V4(ip) = client.ip() else { bail!("the cluster has no IPv4 addresses") };
+        let std::net::IpAddr::V4(ip) = client.ip() else {
+            bail!("the cluster has no IPv4 addresses")
+        };
         let mut octets = ip.octets();
         octets[3] += 1;
         client.set_ip(octets.into());
@@ -95,7 +111,8 @@ impl Layout {
     }
 
     fn save(&self) -> anyhow::Result<()> {
-        let text = toml::to_string(&LayoutFile { node: self.nodes.clone() })?;
+        let (snapshot_every, node) = (self.snapshot_every, self.nodes.clone());
+        let text = toml::to_string(&LayoutFile { snapshot_every, node })?;
         std::fs::write(self.path("layout.toml"), text).context("cannot write layout.toml")
     }
 
@@ -164,7 +181,13 @@ impl Layout {
              reflection = true\n\
              \n\
              [audit]\n\
-             reserve-mib = 8\n",
+             reserve-mib = 8\n\
+             \n\
+             [snapshot]\n\
+             every-entries = {every}\n\
+             kept-entries = {kept}\n",
+            every = self.snapshot_every,
+            kept = self.snapshot_every / 2,
             data = quoted(folder.join("data")),
             client = node.client_address,
             peer = node.peer_address,
@@ -191,7 +214,11 @@ fn node(name: &str, zone: &str, ip: [u8; 4], ports: [u16; 2]) -> DevNode {
 /// Finds two ports that are free on every address of the three ranges that nodes will use.
 fn free_ports() -> anyhow::Result<[u16; 2]> {
     let free = |port: u16| {
-        (1..=3).all(|net| (1..=4).all(|host| TcpListener::bind(SocketAddr::from(([127, 0, net, host], port))).is_ok()))
+        (1..=3).all(|net| {
+            (1..=4).all(|host| {
+                TcpListener::bind(SocketAddr::from(([127, 0, net, host], port))).is_ok()
+            })
+        })
     };
     if PORTS.into_iter().all(free) {
         return Ok(PORTS);

@@ -25,7 +25,11 @@ pub(crate) struct Dev {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Starts the cluster; makes it first if there is none.
-    Up,
+    Up {
+        /// Log entries between two snapshots, for a cluster that is made now.
+        #[arg(long, default_value_t = layout::SNAPSHOT_EVERY)]
+        snapshot_every: u64,
+    },
     /// Stops the cluster; it keeps its keys.
     Down,
     /// Shows which processes run.
@@ -67,7 +71,7 @@ impl Dev {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let home = &self.home;
         match self.command {
-            Command::Up => print_next(&up::up(home).await?),
+            Command::Up { snapshot_every } => print_next(&up::up(home, snapshot_every).await?),
             Command::Down => stop_all(&existing(home)?)?,
             Command::Status => print_processes(&existing(home)?),
             Command::KillZone { zone } => kill(&existing(home)?, &zone)?,
@@ -88,12 +92,14 @@ impl Dev {
 }
 
 fn existing(home: &Path) -> anyhow::Result<Layout> {
-    Layout::load(home)?
-        .with_context(|| format!("there is no cluster in {}; `twinkeep dev up` makes one", home.display()))
+    Layout::load(home)?.with_context(|| {
+        format!("there is no cluster in {}; `twinkeep dev up` makes one", home.display())
+    })
 }
 
 fn named<'a>(layout: &'a Layout, name: &str) -> anyhow::Result<&'a DevNode> {
-    let names = || layout.nodes().iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names =
+        || layout.nodes().iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
     layout
         .nodes()
         .iter()
@@ -143,14 +149,18 @@ async fn add(mut layout: Layout, name: &str, zone: &str) -> anyhow::Result<()> {
     let admin = up::client(&layout, up::ADMIN)?;
     let id = up::join(&layout, &admin, &node).await?;
     up::wait_until_serving(&layout, &node).await?;
-    println!("node {name} has joined as node {id}, a serving learner; `twinkeep cluster promote {id}` gives it a vote");
+    println!(
+        "node {name} has joined as node {id}, a serving learner; `twinkeep cluster promote {id}` gives it a vote"
+    );
     Ok(())
 }
 
 fn print_processes(layout: &Layout) {
     for node in layout.nodes() {
-        let state = process::running(layout, node)
-            .map_or_else(|| "stopped".to_owned(), |pid| format!("process {}", pid.as_raw_nonzero()));
+        let state = process::running(layout, node).map_or_else(
+            || "stopped".to_owned(),
+            |pid| format!("process {}", pid.as_raw_nonzero()),
+        );
         println!("zone {}  {:3}  {:22}  {state}", node.zone, node.name, node.client_address);
     }
 }

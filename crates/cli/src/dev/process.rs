@@ -30,7 +30,8 @@ pub(crate) fn start(layout: &Layout, node: &DevNode) -> anyhow::Result<()> {
         return Ok(());
     }
     let folder = layout.folder(node);
-    let messages = OpenOptions::new().create(true).append(true).open(folder.join("messages.log"))?;
+    let messages =
+        OpenOptions::new().create(true).append(true).open(folder.join("messages.log"))?;
     let mut command = Command::new(twinkeepd()?);
     command
         .arg("run")
@@ -41,8 +42,14 @@ pub(crate) fn start(layout: &Layout, node: &DevNode) -> anyhow::Result<()> {
         .stderr(messages)
         // A group of its own: Ctrl-C in the terminal is for the command line, not for the cluster.
         .process_group(0);
-    let child = command.spawn().context("cannot start twinkeepd")?;
-    std::fs::write(folder.join("pid"), child.id().to_string()).context("cannot write a pid file")
+    let mut child = command.spawn().context("cannot start twinkeepd")?;
+    std::fs::write(folder.join("pid"), child.id().to_string())
+        .context("cannot write a pid file")?;
+    // A fresh process shows its command line only once the kernel has loaded the program.
+    while running(layout, node).is_none() && child.try_wait()?.is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Sends a signal to a node's process and waits for its end.
@@ -51,7 +58,11 @@ pub(crate) fn stop(layout: &Layout, node: &DevNode, signal: Signal) -> anyhow::R
     let started = Instant::now();
     while running(layout, node).is_some() {
         if started.elapsed() > STOP_MAX {
-            bail!("node {} has not ended within {STOP_MAX:?}; see {}", node.name, messages(layout, node));
+            bail!(
+                "node {} has not ended within {STOP_MAX:?}; see {}",
+                node.name,
+                messages(layout, node)
+            );
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -76,7 +87,9 @@ pub(crate) fn running(layout: &Layout, node: &DevNode) -> Option<Pid> {
     let id: i32 = std::fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok()?;
     let command_line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
     let config = folder.join("twinkeepd.toml");
-    let is_ours = command_line.split(|byte| *byte == 0).any(|arg| arg == config.as_os_str().as_encoded_bytes());
+    let is_ours = command_line
+        .split(|byte| *byte == 0)
+        .any(|arg| arg == config.as_os_str().as_encoded_bytes());
     // A zombie has no command line and does not get here.
     is_ours.then(|| Pid::from_raw(id)).flatten()
 }
@@ -88,7 +101,8 @@ pub(crate) fn messages(layout: &Layout, node: &DevNode) -> String {
 
 /// Returns the last lines of a node's messages.
 pub(crate) fn last_messages(layout: &Layout, node: &DevNode, lines: usize) -> String {
-    let text = std::fs::read_to_string(layout.folder(node).join("messages.log")).unwrap_or_default();
+    let text =
+        std::fs::read_to_string(layout.folder(node).join("messages.log")).unwrap_or_default();
     let all: Vec<_> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }

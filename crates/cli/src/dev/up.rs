@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::time::sleep;
-use twinkeep_client::{Client, v1};
+use twinkeep_client::{Builder, Client, v1};
 use twinkeep_pki::{PrivateKey, pem};
 use twinkeep_proto::local::v1::{InitRequest, Operator};
 
@@ -18,11 +18,13 @@ use crate::init;
 const READY_MAX: Duration = Duration::from_secs(60);
 /// The caller that the printed commands use.
 pub(crate) const CALLER: &str = "app";
+/// The operators who hold the recovery bundle.
+const OPERATORS: [&str; 2] = ["operator-1", "operator-2"];
 /// The administrator.
 pub(crate) const ADMIN: &str = "admin";
 
 /// Starts the cluster of a folder, making it first if there is none.
-pub(crate) async fn up(home: &std::path::Path) -> anyhow::Result<Layout> {
+pub(crate) async fn up(home: &std::path::Path, snapshot_every: u64) -> anyhow::Result<Layout> {
     let _lock = process::lock(home)?;
     if let Some(layout) = Layout::load(home)?.filter(|layout| layout.path("ready").exists()) {
         for node in layout.nodes() {
@@ -32,9 +34,11 @@ pub(crate) async fn up(home: &std::path::Path) -> anyhow::Result<Layout> {
         wait_until_all_serve(&layout).await?;
         return Ok(layout);
     }
-    let layout = fresh_layout(home)?;
+    let layout = fresh_layout(home, snapshot_every)?;
     begin(&layout).await?;
     let admin = client(&layout, ADMIN)?;
+    // One identity that may do everything suits a machine for trying things out, and no other.
+    grant_roles(&admin, ADMIN, vec![grant(v1::Role::Operator), grant(v1::Role::Auditor)]).await?;
     let mut node_ids = Vec::new();
     for node in &layout.nodes()[1..] {
         progress(&format!("node {} joins", node.name));
@@ -49,23 +53,27 @@ pub(crate) async fn up(home: &std::path::Path) -> anyhow::Result<Layout> {
 }
 
 /// A cluster whose making was cut short holds nothing yet: it is made anew.
-fn fresh_layout(home: &std::path::Path) -> anyhow::Result<Layout> {
+fn fresh_layout(home: &std::path::Path, snapshot_every: u64) -> anyhow::Result<Layout> {
     if let Some(half_made) = Layout::load(home)? {
         for node in half_made.nodes() {
             process::stop(&half_made, node, rustix::process::Signal::KILL)?;
             remove(&half_made.folder(node))?;
         }
         remove(&half_made.path("callers"))?;
-        for name in ["passphrase", "operator.age", "layout.toml"] {
+        for name in ["passphrase", "layout.toml"] {
             remove_file(&half_made.path(name))?;
         }
+        for name in OPERATORS {
+            remove_file(&half_made.path(&format!("{name}.age")))?;
+        }
     }
-    Layout::create(home)
+    Layout::create(home, snapshot_every)
 }
 
 fn remove(folder: &std::path::Path) -> anyhow::Result<()> {
     if folder.exists() {
-        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        std::fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     Ok(())
 }
@@ -88,17 +96,16 @@ async fn begin(layout: &Layout) -> anyhow::Result<()> {
     // 32 hex digits of randomness; the dev cluster unseals itself with it.
     let passphrase = random_hex()?;
     init::write_private(&layout.path("passphrase"), passphrase.as_bytes())?;
-    let operator_file = layout.path("operator.age");
-    let operator_path = operator_file.display().to_string();
-    let recipient = process::offline(&["operator-key", "--out", &operator_path])?;
+    let operators = OPERATORS.map(|name| operator(layout, name));
+    let operators = operators.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     layout.write_config(first)?;
     process::start(layout, first)?;
     let socket = layout.folder(first).join("data").join("admin.sock");
     wait_for(layout, first, "its socket", || socket.exists()).await?;
     let request = InitRequest {
         admin: ADMIN.to_owned(),
-        operators: vec![Operator { name: "dev".to_owned(), recipient: recipient.trim().to_owned() }],
-        recovery_threshold: 1,
+        operators,
+        recovery_threshold: 2,
         seal: Some(init::dev_seal(passphrase)),
         dev: true,
         domain: "kms.internal".to_owned(),
@@ -106,6 +113,13 @@ async fn begin(layout: &Layout) -> anyhow::Result<()> {
     };
     init::begin(&socket, &layout.path("callers"), request).await?;
     Ok(())
+}
+
+/// Makes the key of an operator.
+fn operator(layout: &Layout, name: &str) -> anyhow::Result<Operator> {
+    let path = layout.path(&format!("{name}.age")).display().to_string();
+    let recipient = process::offline(&["operator-key", "--out", &path])?;
+    Ok(Operator { name: name.to_owned(), recipient: recipient.trim().to_owned() })
 }
 
 fn random_hex() -> anyhow::Result<String> {
@@ -141,8 +155,10 @@ pub(crate) async fn join(layout: &Layout, admin: &Client, node: &DevNode) -> any
 pub(crate) async fn promote(admin: &Client, node_ids: Vec<u64>) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
-        let request =
-            v1::PromoteNodesRequest { node_ids: node_ids.clone(), ..v1::PromoteNodesRequest::default() };
+        let request = v1::PromoteNodesRequest {
+            node_ids: node_ids.clone(),
+            ..v1::PromoteNodesRequest::default()
+        };
         match admin.promote_nodes(request).await {
             Ok(_) => return Ok(()),
             Err(error) if started.elapsed() > READY_MAX => {
@@ -165,10 +181,6 @@ async fn furnish(layout: &Layout, admin: &Client) -> anyhow::Result<()> {
         .await
         .context("the first instance was not made")?;
     let instance_id = instance.instance.context("the answer names no instance")?.instance_id;
-    let grant = |role: v1::Role| v1::Grant { role: role.into(), ..v1::Grant::default() };
-    // One identity that may do everything suits a machine for trying things out, and no other.
-    let operator = vec![grant(v1::Role::Operator), grant(v1::Role::Auditor)];
-    grant_roles(admin, ADMIN, operator).await?;
     let roles = [v1::Role::KeyAdmin, v1::Role::KeyUser, v1::Role::Operator, v1::Role::Auditor];
     new_caller(layout, admin, CALLER, roles.map(grant).to_vec()).await?;
     let app = client(layout, CALLER)?;
@@ -188,9 +200,16 @@ async fn furnish(layout: &Layout, admin: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn grant(role: v1::Role) -> v1::Grant {
+    v1::Grant { role: role.into(), ..v1::Grant::default() }
+}
+
 async fn grant_roles(admin: &Client, caller: &str, grants: Vec<v1::Grant>) -> anyhow::Result<()> {
-    let request =
-        v1::GrantRolesRequest { caller: caller.to_owned(), grants, ..v1::GrantRolesRequest::default() };
+    let request = v1::GrantRolesRequest {
+        caller: caller.to_owned(),
+        grants,
+        ..v1::GrantRolesRequest::default()
+    };
     admin.grant_roles(request).await.with_context(|| format!("caller {caller} got no roles"))?;
     Ok(())
 }
@@ -220,25 +239,39 @@ pub(crate) async fn new_caller(
 
 /// Makes a client of the cluster for a caller, zone a's nodes first.
 pub(crate) fn client(layout: &Layout, caller: &str) -> anyhow::Result<Client> {
-    client_of(layout, caller, layout.nodes().iter().filter(|node| !node.witness), "a")
+    Ok(builder_of(layout, caller, layout.nodes().iter().filter(|node| !node.witness), "a")
+        .build()?)
 }
 
-/// Makes a client that knows some nodes alone at first, and prefers a zone.
+/// Makes a client that knows some nodes and stays with them, and prefers a zone.
 pub(crate) fn client_of<'a>(
     layout: &Layout,
     caller: &str,
     nodes: impl IntoIterator<Item = &'a DevNode>,
     zone: &str,
 ) -> anyhow::Result<Client> {
+    let builder = builder_of(layout, caller, nodes, zone).follow_topology(false);
+    builder.build().context("cannot make a client")
+}
+
+fn builder_of<'a>(
+    layout: &Layout,
+    caller: &str,
+    nodes: impl IntoIterator<Item = &'a DevNode>,
+    zone: &str,
+) -> Builder {
     let callers = layout.path("callers");
     let mut builder = Client::builder()
         .root_file(callers.join("endpoint-root.pem"))
-        .identity_files(callers.join(format!("{caller}.pem")), callers.join(format!("{caller}.key")))
+        .identity_files(
+            callers.join(format!("{caller}.pem")),
+            callers.join(format!("{caller}.key")),
+        )
         .zone(zone);
     for node in nodes {
         builder = builder.endpoint_in(&node.zone, node.client_address.to_string());
     }
-    builder.build().context("cannot make a client")
+    builder
 }
 
 /// Waits until every data node answers crypto calls and a leader takes changes.
@@ -262,8 +295,14 @@ pub(crate) async fn wait_until_serving(layout: &Layout, node: &DevNode) -> anyho
             bail!("node {} has ended:\n{}", node.name, process::last_messages(layout, node, 5));
         }
         if started.elapsed() > READY_MAX {
-            let why = status.err().map_or_else(|| "it is sealed or knows no leader".to_owned(), |e| e.to_string());
-            bail!("node {} does not serve: {why}; see {}", node.name, process::messages(layout, node));
+            let why = status
+                .err()
+                .map_or_else(|| "it is sealed or knows no leader".to_owned(), |e| e.to_string());
+            bail!(
+                "node {} does not serve: {why}; see {}",
+                node.name,
+                process::messages(layout, node)
+            );
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -278,7 +317,11 @@ async fn wait_for(
     let started = Instant::now();
     while !there() {
         if process::running(layout, node).is_none() || started.elapsed() > READY_MAX {
-            bail!("node {} has not got {what}:\n{}", node.name, process::last_messages(layout, node, 5));
+            bail!(
+                "node {} has not got {what}:\n{}",
+                node.name,
+                process::last_messages(layout, node, 5)
+            );
         }
         sleep(Duration::from_millis(20)).await;
     }
