@@ -1,0 +1,31 @@
+# The commands of this project. `make` alone lists them.
+#
+# All of them share one cargo profile and one target folder: RocksDB is compiled once.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/twinkeep/target
+BIN := $(CARGO_TARGET_DIR)/release
+.DEFAULT_GOAL := help
+.PHONY: help build run down demo test fix
+
+help: ## Lists the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Installs what is missing and builds the binaries (RocksDB: 12 to 17 minutes, once)
+	@scripts/setup
+	@cargo build --release --locked --workspace
+
+run: build ## Starts a two-zone cluster of five processes on this machine, with a first key
+	@$(BIN)/twinkeep dev up
+
+down: ## Stops that cluster; it keeps its keys
+	@$(BIN)/twinkeep dev down
+
+demo: build ## Kills a zone under load, measures what callers notice, writes reports/demo.json
+	@$(BIN)/twinkeep dev demo
+
+test: ## Runs every check and every test
+	@scripts/test
+
+fix: ## Formats and applies what clippy can mend
+	@cargo fmt --all
+	@cargo clippy --release --workspace --all-targets --fix --allow-dirty
