@@ -73,7 +73,7 @@ with channel(certificate, key) as good:
         call=lambda: crypto.Encrypt(crypto_pb2.EncryptRequest(key_id="key-xyz", plaintext=b"x")),
     )
     expect(
-        "over the size limit", grpc.StatusCode.INVALID_ARGUMENT, "plaintext", "65536",
+        "over the size limit", grpc.StatusCode.RESOURCE_EXHAUSTED, "plaintext", "65536",
         call=lambda: crypto.Encrypt(crypto_pb2.EncryptRequest(key_id=key_id, plaintext=bytes(65537))),
     )
 

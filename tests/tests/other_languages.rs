@@ -12,7 +12,7 @@ async fn generated_python_client_lists_encrypts_and_is_told_what_is_wrong() -> a
     let cluster = Cluster::start().await?;
     // A caller with a certificate and no role.
     cluster.twinkeep(&[
-        "--caller",
+        "--as",
         "admin",
         "access",
         "issue-certificate",

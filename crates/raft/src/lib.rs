@@ -3,7 +3,7 @@
 //! [`Node`] is what everything above sees: batches are proposed, indexes are applied, a status is
 //! read. Below it, [`log_store`] and [`state_machine`] put openraft on `twinkeep-storage`,
 //! [`transport`] carries it between nodes over mutual TLS, [`codec`] fixes the bytes that are stored
-//! and sent, and [`witness`] is the watchdog of the one voter that serves nobody.
+//! and sent, and `witness` is the watchdog of the one voter that serves nobody.
 //!
 //! What holds here: a vote and an entry count once they are on disk; nothing from a peer is believed
 //! because of who sent it; a batch, a snapshot and a member count only with the signature of a data

@@ -126,13 +126,27 @@ impl Snapshots {
         }
     }
 
-    /// Replaces the state with a snapshot.
+    /// Replaces the state with a snapshot, which is this node's newest then.
     ///
     /// # Errors
     /// [`Unusable`] when it is not believed or torn; the state is the old one then.
     pub(crate) fn install(&self, data: &SnapshotData) -> Result<(), Unusable> {
         let stored = data.stored.as_ref().ok_or(SnapshotError::Empty)?;
+        self.keep(stored)?;
         Ok(self.state.install(stored, |m, bytes, s| self.verify(m, bytes, s))?)
+    }
+
+    /// Takes a snapshot into this node's store, unless it came from there.
+    fn keep(&self, stored: &Stored) -> Result<(), Unusable> {
+        let newest = self.store.latest_upto(stored.manifest().index());
+        if newest.is_some_and(|newest| newest.signed() == stored.signed()) {
+            return Ok(());
+        }
+        let mut incoming = self.receive(&stored.signed().encode())?;
+        for (number, chunk) in (0..).zip(stored.chunks(0)) {
+            incoming.accept(number, &chunk?)?;
+        }
+        incoming.finish().map(drop)
     }
 
     /// Begins to take in a snapshot whose signed manifest a peer sent.

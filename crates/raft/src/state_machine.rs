@@ -158,7 +158,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             self.state.view(|state| self.roster.refresh(state)).map_err(io::Error::other)
         })?;
         self.applied = applied;
-        self.told.send_replace(self.applied.last_log_id.map(|id| id.index));
+        let index = self.applied.last_log_id.map(|id| id.index);
+        self.told.send_replace(index);
+        tracing::info!(index, "a snapshot was installed");
         Ok(())
     }
 
@@ -170,7 +172,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
 /// Hands openraft a snapshot: the newest stored one, or one that is built now.
 ///
-/// Snapshots are made or fetched by [`crate::snapshot_keeper`], which then says so; only a state that
+/// Snapshots are made or fetched by the snapshot keeper, which then says so; only a state that
 /// has none at all is built from here.
 pub struct Builder(Arc<Snapshots>, Source);
 

@@ -5,7 +5,7 @@
 //! HTTP/2 keep-alive ends a dead connection within half an election lease, before an election would
 //! have to run over it.
 //!
-//! What comes in is checked twice: the connection by TLS ([`Wire`]), each message by [`admission`].
+//! What comes in is checked twice: the connection by TLS ([`Wire`]), each message by `admission`.
 //! Nothing in a message is trusted because of where it came from.
 
 mod admission;

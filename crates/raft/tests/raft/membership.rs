@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use twinkeep_core::command::{Command, StandingChange};
 use twinkeep_core::outcome::{Outcome, Refusal};
 use twinkeep_core::topology::{NodeRole, Standing};
 use twinkeep_raft::{Contact, InitializeError};
 
-use crate::support::{Cluster, config, id, soon};
+use crate::support::{Cluster, KEY, config, id, signed, soon};
 
 fn voters(cluster: &Cluster, seen_by: u64) -> Vec<u64> {
     let members = cluster.node(seen_by).status().members;
@@ -45,13 +46,17 @@ async fn a_member_is_replaced_in_one_change() {
 async fn a_removed_node_is_heard_by_nobody() {
     let mut cluster = Cluster::five(config()).await;
     cluster.join(6, "a", NodeRole::Data).await;
+    let index = cluster.tick(6).await;
+    cluster.all_applied(index).await;
     cluster.set_standings(&[6], Standing::Removed).await;
     for number in 1..=5 {
         cluster.node(number).membership_followed(soon()).await.unwrap();
     }
     let before = cluster.tick(1).await;
-    // What it signs is refused where it arrives, and it gets no entry any more.
-    cluster.propose(6, vec![Command::Clock { unix_ms: 1 }]).await.unwrap_err();
+    // What it says is refused where it arrives, and it gets no entry any more.
+    let batch = signed(&KEY, 6, vec![Command::Clock { unix_ms: 1 }]);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    cluster.node(6).propose(batch, deadline).await.unwrap_err();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(cluster.node(6).status().applied_index.unwrap() < before);
 }

@@ -426,10 +426,17 @@ impl Cluster {
         self.running[&number].runtime.spawn(call).await.unwrap()
     }
 
-    /// Moves the replicated clock through a node: the smallest write there is.
+    /// Moves the replicated clock through a node: the smallest write there is, and one that may be
+    /// made twice. A proposal whose leader dies under it has an unknown end and is made again.
     pub(crate) async fn tick(&self, number: u64) -> u64 {
-        let commands = vec![Command::Clock { unix_ms: 1 }];
-        self.propose(number, commands).await.unwrap().index
+        let deadline = soon();
+        loop {
+            match self.propose(number, vec![Command::Clock { unix_ms: 1 }]).await {
+                Ok(done) => return done.index,
+                Err(ProposeError::Timeout) if Instant::now() < deadline => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Admits, records and starts a learner.

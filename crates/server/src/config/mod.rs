@@ -154,7 +154,7 @@ impl Default for SnapshotConfig {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct LogConfig {
-    /// Which messages, in the syntax of `tracing`'s filters. Default `info`.
+    /// Which messages, in the syntax of `tracing`'s filters. Default `info,openraft=warn`.
     pub(crate) filter: String,
     /// `text` for people, `json` for programs. Default `text`.
     pub(crate) format: LogFormat,
@@ -162,7 +162,7 @@ pub(crate) struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::Text }
+        Self { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text }
     }
 }
 

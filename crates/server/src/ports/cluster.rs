@@ -79,6 +79,10 @@ impl Cluster {
         let changes = changes.collect::<Result<_, ClusterError>>()?;
         let (applied, index) =
             self.command(actor, Command::SetStandings { changes }, deadline).await?;
+        if to == Standing::Removed && nodes.contains(&self.me) {
+            // A node that is taken out hears no more of the others: it cannot see the end of it.
+            return Ok(Committed { outcome: Outcome::Applied(applied), index });
+        }
         self.control.wait_applied(index, deadline).await?;
         let followed = self.node().membership_followed(deadline.into()).await;
         followed.map_err(|_| ControlError::Unknown)?;
