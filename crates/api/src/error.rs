@@ -120,7 +120,7 @@ pub enum Unauthenticated {
     /// No certificate was shown.
     #[error(
         "the connection shows no client certificate; connect with one that the cluster's caller authority \
-         issued (IssueCallerCertificate, `twinkeep caller issue`)"
+         issued (IssueCallerCertificate, `twinkeep access issue-certificate`)"
     )]
     NoCertificate,
     /// The certificate is a node's.

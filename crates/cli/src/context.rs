@@ -47,7 +47,7 @@ pub(crate) struct Context {
     #[arg(long, global = true, value_name = "FILE", requires = "certificate")]
     private_key: Option<PathBuf>,
     /// Who calls, in a development cluster: `app` or `admin`.
-    #[arg(long = "as", global = true, value_name = "CALLER")]
+    #[arg(long = "as", id = "as", global = true, value_name = "CALLER")]
     caller: Option<String>,
     /// Time for the call, retries included.
     #[arg(long, global = true, value_name = "SECONDS")]
