@@ -15,7 +15,7 @@
 //!   ([`Keyring::open_with_root`]).
 //!
 //! Once open it lies in the node's [`KeyringSlot`] and seals, opens and signs. Sealing the node drops it,
-//! which wipes every key. A process calls [`self_test`] before it takes a key in.
+//! which wipes every key. A process calls [`self_test()`] before it takes a key in.
 //!
 //! What may break: labels, record keys and wraps are stored; share texts and bundles are on paper.
 

@@ -5,7 +5,7 @@
 //! | `identity.rs` | [`Peer`]: the other end of a connection, and the caller that it is             |
 //! | `gate.rs`     | [`Gate`]: every call's way in and out                                          |
 //! | `entered.rs`  | [`Entered`], [`Authorized`]: what a handler needs to get at anything           |
-//! | `draft.rs`    | [`Draft`]: the call's audit record until it is written                          |
+//! | `draft.rs`    | [`draft::Draft`]: the call's audit record until it is written                          |
 //!
 //! The order is: audit permit, identity, the state that the caller has seen, the permission anywhere,
 //! then the handler, which has to authorise each resource that it touches. A caller without the

@@ -1,6 +1,6 @@
 //! The node's configuration: one typed tree, unknown fields refused.
 //!
-//! The doc comments are the manual: [`example`] prints `deploy/twinkeepd.example.toml` from them, and
+//! The doc comments are the manual: [`example()`] prints `deploy/twinkeepd.example.toml` from them, and
 //! a test compares. Secrets are file paths, never values.
 
 mod example;
