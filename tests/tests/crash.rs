@@ -20,6 +20,8 @@ const ENCRYPTORS: usize = 8;
 const ACKNOWLEDGED_MIN: usize = 100;
 /// Pause between two ciphertexts of one task, so that all of them can be opened again.
 const ENCRYPT_PAUSE: Duration = Duration::from_millis(20);
+/// Longest wait for an answer: after a cut none comes.
+const CALL_MAX: Duration = Duration::from_secs(1);
 /// Ciphertexts that one call opens.
 const BATCH: usize = 64;
 
@@ -94,11 +96,11 @@ async fn until_power_cut(cluster: &Cluster, round: u64) -> anyhow::Result<(usize
     let key_id = cluster.first_key()?;
     let mut tasks = Vec::new();
     for i in 0..WRITERS {
-        let client = cluster.client_at("app", nodes[i % nodes.len()])?;
+        let client = cluster.client_at("app", nodes[i % nodes.len()])?.with_deadline(CALL_MAX);
         tasks.push(tokio::spawn(write(client, cluster.new_key()?, Arc::clone(&state))));
     }
     for i in 0..ENCRYPTORS {
-        let client = cluster.client_at("app", nodes[i % nodes.len()])?;
+        let client = cluster.client_at("app", nodes[i % nodes.len()])?.with_deadline(CALL_MAX);
         tasks.push(tokio::spawn(encrypt(client, key_id.clone(), Arc::clone(&state))));
     }
     let started = Instant::now();
