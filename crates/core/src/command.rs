@@ -123,7 +123,7 @@ impl SignedBatch {
     /// # Errors
     /// When they are no signed batch; says nothing of the signature.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, minicbor::decode::Error> {
-        minicbor::decode(bytes)
+        whole(bytes)
     }
 
     /// Tells whether the signature is the key's, for a cluster.
@@ -174,12 +174,22 @@ impl Batch {
         if bytes.len() > Self::BYTES_MAX {
             return Err(minicbor::decode::Error::message("the batch is over its size limit"));
         }
-        let batch: Self = minicbor::decode(bytes)?;
+        let batch: Self = whole(bytes)?;
         if batch.commands.len() > Self::COMMANDS_MAX {
             return Err(minicbor::decode::Error::message("the batch has too many commands"));
         }
         Ok(batch)
     }
+}
+
+/// Decodes a value that the bytes hold and nothing else.
+fn whole<T: for<'b> minicbor::Decode<'b, ()>>(bytes: &[u8]) -> Result<T, minicbor::decode::Error> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let value = decoder.decode()?;
+    if decoder.position() != bytes.len() {
+        return Err(minicbor::decode::Error::message("bytes follow the value"));
+    }
+    Ok(value)
 }
 
 /// A command with the caller who asked for it.

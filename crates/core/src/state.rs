@@ -7,7 +7,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Table {
-    /// One row: the cluster record.
+    /// The cluster record, the replicated clock, and the last node id that was given.
     Cluster = 1,
     /// Key metadata by key id.
     Keys = 2,

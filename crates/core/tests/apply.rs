@@ -350,7 +350,9 @@ fn genesis_by_another_key_than_the_pinned_one_changes_nothing() {
 #[test]
 fn garbage_is_a_refusal_and_never_a_panic() {
     let mut node = Node::begun();
-    for bytes in [&b""[..], &[0xff; 40], &[0x85, 1, 1, 1, 0x40, 0x40]] {
+    let good = node.signed_by(1, &node.key, vec![create_key(1)]).to_bytes();
+    let longer = [good, vec![0]].concat();
+    for bytes in [&b""[..], &[0xff; 40], &[0x85, 1, 1, 1, 0x40, 0x40], &longer] {
         assert_eq!(node.apply_bytes(bytes), vec![Outcome::Refused(Refusal::Malformed)]);
     }
 }

@@ -1,0 +1,147 @@
+//! Stored and signed bytes, frozen: a change here is a change of the format and needs a cluster version.
+//!
+//! `golden/` holds the bytes as hex. To see what a change does: `TWINKEEP_BLESS=1` writes them anew.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::path::Path;
+
+use twinkeep_core::access::{Grant, Permission, Role, Scope};
+use twinkeep_core::command::{Batch, Command, CreateKey, Proposal, SignedBatch};
+use twinkeep_core::id::{
+    Epoch, Incarnation, InstanceId, KeyId, KeyVersionId, KeyVersionNumber, NodeId, Revision,
+};
+use twinkeep_core::key::{KeyEvent, KeySpec, KeyState, KeyUsage};
+use twinkeep_core::name::{CallerName, Description};
+use twinkeep_core::outcome::{Outcome, Refusal};
+use twinkeep_core::record::{
+    BackendKind, Binding, Digest, KeyRecord, KeyVersionRecord, NodeRecord, RecordKind, SealedBlob,
+    SealedRecord, Token,
+};
+use twinkeep_core::topology::{NodeRole, Placement, Standing};
+
+fn check<T>(name: &str, value: &T)
+where
+    T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()> + PartialEq + std::fmt::Debug,
+{
+    let bytes = minicbor::to_vec(value).unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"));
+    if std::env::var_os("TWINKEEP_BLESS").is_some() {
+        std::fs::write(&path, format!("{hex}\n")).unwrap();
+    }
+    let frozen = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(hex, frozen.trim(), "{name} is written otherwise than it was");
+    assert_eq!(minicbor::decode::<T>(&bytes).unwrap(), *value, "{name} does not come back");
+}
+
+fn caller() -> CallerName {
+    CallerName::parse("app-1").unwrap()
+}
+
+fn sealed() -> SealedRecord {
+    SealedRecord {
+        kind: RecordKind::KeyMaterial,
+        instance: InstanceId::from_bytes([0x20; 16]),
+        record_key: KeyVersionRecord::material_key(
+            &KeyId::from_bytes([0xa0; 16]),
+            KeyVersionNumber::FIRST,
+        ),
+        revision: Revision::FIRST,
+        schema: 1,
+        blob: SealedBlob::from_envelope(vec![0xce; 12]),
+    }
+}
+
+#[test]
+fn records_are_written_as_they_were() {
+    check("sealed-record", &sealed());
+    check(
+        "key-record",
+        &KeyRecord {
+            id: KeyId::from_bytes([0xa0; 16]),
+            instance: InstanceId::from_bytes([0x20; 16]),
+            spec: KeySpec::EcP256k1,
+            usage: KeyUsage::SignVerify,
+            state: KeyState::Disabled,
+            primary: KeyVersionNumber::FIRST,
+            description: Description::parse("a key").unwrap(),
+            created_by: caller(),
+            created_ms: 1_800_000_000_000,
+            updated_ms: 1_800_000_000_001,
+            revision: Revision::new(2).unwrap(),
+        },
+    );
+    check(
+        "node-record",
+        &NodeRecord {
+            id: NodeId::new(5).unwrap(),
+            role: NodeRole::Witness,
+            standing: Standing::Voter,
+            placement: Placement {
+                zone: "w".parse().unwrap(),
+                vpc: "vpc-1".parse().unwrap(),
+                vswitch: "vsw-w".parse().unwrap(),
+                cidr: "127.0.3.0/24".parse().unwrap(),
+                client_address: "127.0.3.1:7100".parse().unwrap(),
+                peer_address: "127.0.3.1:7101".parse().unwrap(),
+            },
+            spki_sha256: [5; 32],
+            incarnation: Incarnation::FIRST,
+            revision: Revision::FIRST,
+        },
+    );
+    let scopes = [Scope::Cluster, Scope::Key(KeyId::from_bytes([0xa0; 16]))];
+    check(
+        "binding",
+        &Binding {
+            caller: caller(),
+            grants: scopes.map(|scope| Grant { role: Role::KeyUser, scope }).to_vec(),
+            revision: Revision::FIRST,
+        },
+    );
+}
+
+#[test]
+fn commands_and_outcomes_are_written_as_they_were() {
+    let create = Command::CreateKey(Box::new(CreateKey {
+        id: KeyId::from_bytes([0xa0; 16]),
+        instance: InstanceId::from_bytes([0x20; 16]),
+        spec: KeySpec::Aes256,
+        usage: KeyUsage::EncryptDecrypt,
+        description: Description::default(),
+        version: KeyVersionId::from_random([0xb0; 16]),
+        backend: BackendKind::Software,
+        public_key: None,
+        sealed: sealed(),
+    }));
+    let token = Token { token: [7; 16], operation: Permission::CreateKey, digest: Digest([8; 32]) };
+    let expected = Revision::FIRST;
+    let key = KeyId::from_bytes([0xa0; 16]);
+    let batch = Batch {
+        not_after_ms: 1_800_000_030_000,
+        commands: vec![
+            Proposal { actor: None, token: None, command: Command::Clock { unix_ms: 1 } },
+            Proposal { actor: Some(caller()), token: Some(token), command: create },
+            Proposal {
+                actor: Some(caller()),
+                token: None,
+                command: Command::MoveKey { key, event: KeyEvent::Disable, expected },
+            },
+        ],
+    };
+    check("batch", &batch);
+    check(
+        "signed-batch",
+        &SignedBatch {
+            incarnation: Incarnation::FIRST,
+            epoch: Epoch::FIRST,
+            signer: NodeId::new(2).unwrap(),
+            batch: vec![1, 2, 3],
+            signature: [9; 64],
+        },
+    );
+    let found = Some(Revision::new(3).unwrap());
+    check("refusal", &Outcome::Refused(Refusal::RevisionMismatch { expected: None, found }));
+}
