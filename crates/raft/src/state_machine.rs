@@ -2,7 +2,8 @@
 //!
 //! Entries are applied in runs: each through [`apply_entry`] into one transaction, which is committed
 //! together with the last entry's place and the membership. Answers go out after the commit. An entry
-//! that the state already holds is skipped, so that a log that is replayed changes nothing.
+//! that the state already holds is skipped, so that a log that is replayed changes nothing. A run waits
+//! for this node's own log: an entry is committed when a majority has it on disk, which need not mean us.
 
 use std::io;
 use std::sync::Arc;
@@ -116,10 +117,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             {
                 run.push(entry?);
             }
-            if run.is_empty() {
-                return Ok(());
-            }
-            blocking(|| self.apply_run(run)).map_err(io::Error::other)?;
+            let Some((last, _)) = run.last() else { return Ok(()) };
+            let last = last.log_id.index;
+            blocking(|| {
+                self.log.wait_synced(last).map_err(io::Error::other)?;
+                self.apply_run(run).map_err(io::Error::other)
+            })?;
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod support;
 
+mod durability;
 mod failover;
 mod forgery;
 mod membership;

@@ -205,6 +205,16 @@ impl LogDb {
         wait(|done| self.queue.snapshot(index, done))
     }
 
+    /// Waits until every entry up to `index` is on disk. Call it before the state changes by them: a
+    /// majority may have an entry that this disk does not have yet, and a crash between the two would
+    /// leave a state beyond the log, which is otherwise damage.
+    ///
+    /// # Errors
+    /// [`WriteError::Failed`] after a failure.
+    pub fn wait_synced(&self, index: u64) -> Result<(), WriteError> {
+        self.queue.wait_synced(index)
+    }
+
     /// Checks the log against the last entry that the state holds. Call it once both are open.
     ///
     /// # Errors

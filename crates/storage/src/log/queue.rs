@@ -105,6 +105,8 @@ pub(super) struct Queue {
     inner: Mutex<Inner>,
     work: Condvar,
     room: Condvar,
+    /// Told after each sync, and after the failure.
+    settled: Condvar,
 }
 
 pub(super) struct Inner {
@@ -221,7 +223,12 @@ impl Queue {
             closing: false,
             failure: None,
         };
-        Self { inner: Mutex::new(inner), work: Condvar::new(), room: Condvar::new() }
+        Self {
+            inner: Mutex::new(inner),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            settled: Condvar::new(),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -298,7 +305,10 @@ impl Queue {
             return None;
         }
         let changes = inner.take_changes();
-        let committed = inner.view.take_committed();
+        // The marker may speak of entries that this batch has no room for. On disk before them, it
+        // would make the log of a node that died in between look damaged.
+        let is_all_taken = inner.changes.is_empty();
+        let committed = is_all_taken.then(|| inner.view.take_committed()).flatten();
         drop(inner);
         self.room.notify_all();
         (!changes.is_empty() || committed.is_some()).then_some(Batch { changes, committed })
@@ -314,6 +324,20 @@ impl Queue {
                 Change::Truncate(_) | Change::Purge { .. } | Change::Snapshot(_) => {}
             }
         }
+        drop(inner);
+        self.settled.notify_all();
+    }
+
+    /// Waits until no entry up to `index` is left that is only in memory.
+    pub(super) fn wait_synced(&self, index: u64) -> Result<(), WriteError> {
+        let mut inner = self.inner.lock();
+        while inner.view.tail.range(..=index).next().is_some() {
+            if let Some(failure) = &inner.failure {
+                return Err(failure.clone());
+            }
+            self.settled.wait(&mut inner);
+        }
+        Ok(())
     }
 
     /// Refuses everything from now on; returns with what, and who still waits for an answer.
@@ -324,6 +348,7 @@ impl Queue {
         let waiting = std::mem::take(&mut inner.changes);
         drop(inner);
         self.room.notify_all();
+        self.settled.notify_all();
         (first, waiting)
     }
 
@@ -453,6 +478,49 @@ mod tests {
         assert_eq!(waiting.len(), 1);
         assert!(matches!(queue.vote(Bytes::new(), ignore()), Err(WriteError::Failed(_))));
         assert!(queue.take().is_none());
+    }
+
+    #[test]
+    fn entries_are_waited_for_until_their_own_batch_is_synced() {
+        let queue = queue();
+        queue.append(entries(1..3), ignore()).unwrap();
+        let first = queue.take().unwrap();
+        queue.append(entries(3..4), ignore()).unwrap();
+        let second = queue.take().unwrap();
+        std::thread::scope(|scope| {
+            let until_2 = scope.spawn(|| queue.wait_synced(2));
+            let until_3 = scope.spawn(|| queue.wait_synced(3));
+            queue.synced(&first.changes);
+            until_2.join().unwrap().unwrap();
+            assert!(!until_3.is_finished());
+            queue.synced(&second.changes);
+            until_3.join().unwrap().unwrap();
+        });
+        queue.wait_synced(9).unwrap();
+    }
+
+    #[test]
+    fn failure_ends_the_wait_for_a_sync() {
+        let queue = queue();
+        queue.append(entries(1..2), ignore()).unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| queue.wait_synced(1));
+            queue.fail(Failure::WriterGone);
+            assert!(matches!(waiter.join().unwrap(), Err(WriteError::Failed(_))));
+        });
+    }
+
+    /// A node died between two batches. The first said that the entries of the second were committed,
+    /// and the log was refused as one that had lost them.
+    #[test]
+    fn commit_marker_waits_for_the_entries_it_speaks_of() {
+        let queue = queue();
+        let big = Bytes::from(vec![0; BATCH_BYTES_MAX]);
+        queue.append(vec![(1, big.clone())], ignore()).unwrap();
+        queue.append(vec![(2, big)], ignore()).unwrap();
+        queue.lock().view.set_committed(2, Bytes::new());
+        assert_eq!(queue.take().unwrap().committed, None);
+        assert_eq!(queue.take().unwrap().committed, Some((2, Bytes::new())));
     }
 
     #[test]
