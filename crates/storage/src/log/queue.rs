@@ -96,7 +96,7 @@ pub(super) struct Queued {
 
 /// What the writer takes at once.
 pub(super) struct Batch {
-    pub(super) changes: Vec<Queued>,
+    pub(super) changes: VecDeque<Queued>,
     /// The commit marker, if it moved since the last batch.
     pub(super) committed: Option<(u64, Bytes)>,
 }
@@ -315,7 +315,7 @@ impl Queue {
     }
 
     /// Notes that the changes are in RocksDB and synced.
-    pub(super) fn synced(&self, changes: &[Queued]) {
+    pub(super) fn synced(&self, changes: &VecDeque<Queued>) {
         let mut inner = self.inner.lock();
         for Queued { ticket, change, .. } in changes {
             match change {
@@ -378,14 +378,14 @@ impl Inner {
         self.changes.len() >= QUEUED_CHANGES_MAX || self.bytes >= QUEUED_BYTES_MAX
     }
 
-    fn take_changes(&mut self) -> Vec<Queued> {
-        let mut taken = Vec::new();
+    fn take_changes(&mut self) -> VecDeque<Queued> {
+        let mut taken = VecDeque::new();
         let mut bytes = 0;
         while bytes < BATCH_BYTES_MAX
             && let Some(queued) = self.changes.pop_front()
         {
             bytes += queued.change.size_bytes();
-            taken.push(queued);
+            taken.push_back(queued);
         }
         self.bytes -= bytes;
         taken

@@ -40,16 +40,18 @@ impl Writer {
 
     /// Writes until the log closes or fails.
     pub(super) fn run(mut self) {
-        while let Some(batch) = self.queue.take() {
-            if let Err(failure) = self.commit(&batch) {
+        let queue = Arc::clone(&self.queue);
+        while let Some(batch) = queue.take() {
+            let mut taken = Taken { queue: &queue, batch };
+            if let Err(failure) = self.commit(&taken.batch) {
                 tracing::error!(error = %failure, "the log failed, the process has to end");
-                let (error, waiting) = self.queue.fail(failure);
-                let unanswered = batch.changes.into_iter().chain(waiting);
-                unanswered.for_each(|queued| (queued.done)(Err(error.clone())));
+                taken.fail(failure);
                 return;
             }
-            self.queue.synced(&batch.changes);
-            batch.changes.into_iter().for_each(|queued| (queued.done)(Ok(())));
+            queue.synced(&taken.batch.changes);
+            while let Some(queued) = taken.batch.changes.pop_front() {
+                (queued.done)(Ok(()));
+            }
         }
         if let Err(error) = self.mark.sync() {
             tracing::warn!(%error, "the acknowledged mark was not synced at closing");
@@ -84,12 +86,26 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+/// A batch at work, with those who were not answered yet.
+struct Taken<'a> {
+    queue: &'a Queue,
+    batch: Batch,
+}
+
+impl Taken<'_> {
+    /// Ends the log and tells everybody. Whoever hears of it finds the log failed already.
+    fn fail(&mut self, failure: Failure) {
+        let (error, waiting) = self.queue.fail(failure);
+        let unanswered = self.batch.changes.drain(..).chain(waiting);
+        unanswered.for_each(|queued| (queued.done)(Err(error.clone())));
+    }
+}
+
+impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // A callback panicked. Nobody may wait for a writer that is gone.
-            let (error, waiting) = self.queue.fail(Failure::WriterGone);
-            waiting.into_iter().for_each(|queued| (queued.done)(Err(error.clone())));
+            self.fail(Failure::WriterGone);
         }
     }
 }
