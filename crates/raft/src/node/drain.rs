@@ -38,7 +38,8 @@ impl Shared {
         }
     }
 
-    /// Returns the voting data node with the longest log, one of this node's zone before others.
+    /// Returns the voting data node with the longest log, one of another zone before others: nodes are
+    /// often stopped a zone at a time, and a neighbour would be the next to go.
     fn successor(&self) -> Option<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -51,7 +52,7 @@ impl Shared {
             .voter_ids()
             .filter(|node| *node != me && self.roster.is_data(*node))
             .filter_map(|node| Some((matched.get(&node).copied()??, node)))
-            .max_by_key(|(log_id, node)| (*log_id, zone(node) == zone(&me)))
+            .max_by_key(|(log_id, node)| (*log_id, zone(node) != zone(&me)))
             .map(|(_, node)| node)
     }
 }
