@@ -30,13 +30,10 @@ use crate::kem::{self, CIPHERTEXT_LEN, KemFailed, PUBLIC_LEN, PrivateHalf};
 use crate::keyring::Keyring;
 use crate::label;
 
-/// The label that both sides of the channel export keying material with (RFC 5705, RFC 8446 7.5), 32
-/// bytes, without context.
-pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-twinkeep-join-v1";
-
 const FORMAT: u8 = 1;
 
-/// Keying material exported from a TLS channel with [`EXPORTER_LABEL`].
+/// Keying material that both ends of the TLS channel have exported (RFC 5705, RFC 8446 7.5); under which
+/// label is the channel's matter.
 pub type Exporter = [u8; 32];
 
 /// The transfer did not work: bytes that are no message of ours, or of another channel, node or cluster.

@@ -29,7 +29,7 @@ use crate::certificate::{Facts, InvalidCertificate};
 use crate::identity::Identity;
 
 /// Label of the exported keying material that binds a join to its connection (RFC 8446, 7.5).
-pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-twinkeep-join";
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-twinkeep-join-v1";
 
 /// Pause after the operating system refused to accept, usually for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
