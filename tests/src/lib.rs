@@ -233,10 +233,13 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Tells whether a process runs; one that has ended and was not waited for does not.
+/// Tells whether a process runs; one that has ended and was not waited for does not. The first thread of
+/// a killed process may be gone while others still hold its files.
 fn is_alive(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    stat.is_ok_and(|stat| !stat.contains(") Z "))
+    let process = format!("/proc/{}", pid.as_raw_nonzero());
+    let stat = std::fs::read_to_string(format!("{process}/stat"));
+    let threads = || std::fs::read_dir(format!("{process}/task")).map_or(0, Iterator::count);
+    stat.is_ok_and(|stat| !stat.contains(") Z ") || threads() > 1)
 }
 
 /// Runs a program to its end within a time and returns what it wrote to standard error.

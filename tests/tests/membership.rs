@@ -1,4 +1,4 @@
-//! Members come and go while callers notice nothing; what does not belong is refused.
+//! Members come and go while callers notice nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use tokio::time::{MissedTickBehavior, interval};
 use twinkeep_client::{Client, v1};
-use twinkeep_tests::{Cluster, refused_start};
+use twinkeep_tests::Cluster;
 
 /// Pause between two calls: 250 a second.
 const PACE: Duration = Duration::from_millis(4);
-/// Longest time in which a node has to say why it does not start.
-const REFUSAL_MAX: Duration = Duration::from_secs(20);
 
 /// Encrypts at a steady pace and returns how many calls were made and why any failed.
 async fn load(client: Client, key_id: String, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
@@ -96,83 +94,4 @@ async fn member_of(admin: &Client, cluster: &Cluster, name: &str) -> anyhow::Res
         member.placement.as_ref().is_some_and(|placement| placement.client_address == address)
     });
     Ok(member.context("no such member")?.node_id)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_belong_is_refused_with_one_line_and_nothing_is_lost() -> anyhow::Result<()> {
-    let cluster = Cluster::start().await?;
-    let a2 = cluster.node("a2")?.clone();
-    let key = cluster.client("app")?.create_key(cluster.new_key()?).await?.key.context("no key")?;
-    cluster.kill([&a2])?;
-    let config_path = cluster.path("a2").join("twinkeepd.toml");
-    let config = std::fs::read_to_string(&config_path)?;
-    let data = cluster.data(&a2);
-
-    // A wrong CIDR, before anything is opened.
-    let wrong = cluster.path("wrong.toml");
-    std::fs::write(&wrong, config.replace("127.0.1.0/24", "127.0.9.0/24"))?;
-    expect_one_line(&refused_start(&wrong, REFUSAL_MAX)?, "is not in the CIDR 127.0.9.0/24")?;
-
-    // A used node id: the same pass, an empty disk.
-    let empty = cluster.path("empty");
-    std::fs::create_dir(&empty)?;
-    std::fs::copy(data.join("node.key"), empty.join("node.key"))?;
-    std::fs::write(
-        &wrong,
-        config.replace(&data.display().to_string(), &empty.display().to_string()),
-    )?;
-    expect_one_line(&refused_start(&wrong, REFUSAL_MAX)?, "the cluster refuses this node")?;
-
-    // Another node's folder under this node's identity.
-    let mixed = copy(&cluster, &data, "mixed")?;
-    std::fs::remove_dir_all(mixed.join("log"))?;
-    let foreign = cluster.data(cluster.node("b1")?);
-    cluster.kill([cluster.node("b1")?])?;
-    copy_folder(&foreign.join("log"), &mixed.join("log"))?;
-    std::fs::write(
-        &wrong,
-        config.replace(&data.display().to_string(), &mixed.display().to_string()),
-    )?;
-    expect_one_line(&refused_start(&wrong, REFUSAL_MAX)?, "the log cannot be opened")?;
-
-    // Another node's certificate.
-    let borrowed = copy(&cluster, &data, "borrowed")?;
-    std::fs::copy(foreign.join("node.pem"), borrowed.join("node.pem"))?;
-    std::fs::write(
-        &wrong,
-        config.replace(&data.display().to_string(), &borrowed.display().to_string()),
-    )?;
-    expect_one_line(&refused_start(&wrong, REFUSAL_MAX)?, "certificate cannot be used")?;
-
-    // Nothing of that has harmed the node or the cluster.
-    cluster.start_all()?;
-    let request =
-        v1::DescribeKeyRequest { key_id: key.key_id.clone(), ..v1::DescribeKeyRequest::default() };
-    cluster.client_at("app", &a2)?.describe_key(request).await?;
-    Ok(())
-}
-
-fn expect_one_line(stderr: &str, part: &str) -> anyhow::Result<()> {
-    let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with("twinkeepd: ")).collect();
-    ensure!(
-        lines.len() == 1 && lines[0].contains(part),
-        "expected one line with `{part}`, got:\n{stderr}"
-    );
-    Ok(())
-}
-
-fn copy(
-    cluster: &Cluster,
-    from: &std::path::Path,
-    name: &str,
-) -> anyhow::Result<std::path::PathBuf> {
-    let to = cluster.path(name);
-    copy_folder(from, &to)?;
-    Ok(to)
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) -> anyhow::Result<()> {
-    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status()?;
-    ensure!(status.success(), "cp failed");
-    Ok(())
 }

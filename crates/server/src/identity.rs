@@ -65,6 +65,30 @@ impl Identity {
         Incarnation::new(self.incarnation).context("incarnation")
     }
 
+    /// Refuses another cluster than the configuration names, and another cluster or node than the pass
+    /// was written for: a volume that is mounted in the wrong place would otherwise speak for somebody
+    /// else.
+    pub(crate) fn check_expected(
+        &self,
+        cluster: Option<ClusterId>,
+        pass: Option<&Pass>,
+    ) -> anyhow::Result<()> {
+        let found = self.cluster()?;
+        if let Some(expected) = cluster.filter(|expected| *expected != found) {
+            bail!("it belongs to cluster {found}, and node.cluster-id is {expected}");
+        }
+        let Some(Pass { identity: passed, .. }) = pass else { return Ok(()) };
+        if (&passed.cluster, passed.node) != (&self.cluster, self.node) {
+            bail!(
+                "it belongs to node {} of cluster {found}, and join.pass-file is for node {} of cluster {}; mount the right volume, or join with an empty folder",
+                self.node,
+                passed.node,
+                passed.cluster
+            );
+        }
+        Ok(())
+    }
+
     /// Returns the node that began the cluster.
     pub(crate) fn genesis_node(&self) -> anyhow::Result<NodeId> {
         NodeId::new(self.genesis_node).context("genesis-node")
@@ -250,6 +274,31 @@ mod tests {
         let read = data.identity().unwrap().unwrap();
         assert_eq!(read, identity);
         assert_eq!(read.trust().unwrap(), trust());
+    }
+
+    #[test]
+    fn folder_of_another_cluster_or_node_is_refused_by_name() {
+        let node = |id| Identity::new(&trust(), NodeId::new(id).unwrap(), NodeId::FIRST);
+        let pass = |identity| Pass {
+            certificate: String::new(),
+            node_root: String::new(),
+            identity,
+            peers: Vec::new(),
+        };
+        let (own, other) = (ClusterId::from_bytes([7; 16]), ClusterId::from_bytes([8; 16]));
+        node(3).check_expected(None, None).unwrap();
+        node(3).check_expected(Some(own), Some(&pass(node(3)))).unwrap();
+
+        let refused = |cluster, pass: Option<&Pass>| {
+            node(3).check_expected(cluster, pass).unwrap_err().to_string()
+        };
+        let text = refused(Some(other), None);
+        assert!(text.contains(&own.to_string()) && text.contains(&other.to_string()), "{text}");
+        let text = refused(Some(own), Some(&pass(node(4))));
+        assert!(text.contains("join.pass-file is for node 4"), "{text}");
+        let foreign = Identity { cluster: other.to_string(), ..node(3) };
+        let text = refused(None, Some(&pass(foreign)));
+        assert!(text.contains(&format!("for node 3 of cluster {other}")), "{text}");
     }
 
     #[test]

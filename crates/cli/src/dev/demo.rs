@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use twinkeep_client::{Client, v1};
 
-use super::layout::SNAPSHOT_EVERY;
+use super::layout::{DevNode, Layout, Settings};
 use super::{process, up};
 use crate::report::{Report, Target};
 
@@ -25,6 +25,8 @@ const PACE: Duration = Duration::from_millis(4);
 const SIDE: Duration = Duration::from_secs(10);
 /// Pause between two tries of a control write.
 const WRITE_PACE: Duration = Duration::from_millis(10);
+/// Restarts of leaders, until one in the wanted zone leads.
+const LEAD_TRIES: usize = 5;
 /// The file that goes through the cluster.
 const FILE_BYTES: usize = 48 * 1024;
 
@@ -37,7 +39,7 @@ struct Call {
 
 /// Runs the demonstration on the cluster of a folder, starting it if need be.
 pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
-    let layout = up::up(home, SNAPSHOT_EVERY).await?;
+    let layout = up::up(home, Settings::default()).await?;
     let key_id = std::fs::read_to_string(layout.path("first-key"))
         .context("the cluster has no first key")?;
     let instance_id = std::fs::read_to_string(layout.path("first-instance"))?;
@@ -45,6 +47,7 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
     let a = up::client_of(&layout, up::CALLER, data_nodes(), "a")?;
     let b = up::client_of(&layout, up::CALLER, layout.zone("b")?, "b")?;
 
+    lead_from(&layout, "a").await?;
     println!("encrypting a file of {} KiB through zone a", FILE_BYTES / 1024);
     let file = sample_file()?;
     let ciphertext =
@@ -93,6 +96,35 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
     report.write("demo")?;
     ensure!(report.holds(), "a target was missed; see above");
     Ok(())
+}
+
+/// Moves the lead into a zone, so that its loss costs the cluster the leader too.
+///
+/// A node that stops hands over to another zone.
+async fn lead_from(layout: &Layout, zone: &str) -> anyhow::Result<()> {
+    for _ in 0..LEAD_TRIES {
+        let leader = leader(layout).await?;
+        if leader.zone == zone {
+            println!("node {} in zone {zone} leads", leader.name);
+            return Ok(());
+        }
+        println!("node {} leads; it restarts, so that the lead moves", leader.name);
+        process::stop(layout, leader, Signal::TERM)?;
+        process::start(layout, leader)?;
+        up::wait_until_all_serve(layout).await?;
+    }
+    bail!("the lead did not move into zone {zone}");
+}
+
+/// Returns the node that leads.
+async fn leader(layout: &Layout) -> anyhow::Result<&DevNode> {
+    let admin = up::client(layout, up::ADMIN)?;
+    let id = admin.get_status(v1::GetStatusRequest::default()).await?.leader_node_id;
+    let members = admin.list_members(v1::ListMembersRequest::default()).await?.members;
+    let member = members.into_iter().find(|member| member.node_id == id);
+    let address = member.and_then(|member| member.placement).map(|place| place.peer_address);
+    let leader = layout.nodes().iter().find(|node| Some(node.peer_address.to_string()) == address);
+    leader.context("no node of this cluster leads")
 }
 
 /// A file that is not all alike: this program's own first bytes.

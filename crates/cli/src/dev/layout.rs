@@ -19,12 +19,27 @@ const PORT_TRIES: usize = 100;
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     home: PathBuf,
-    snapshot_every: u64,
+    settings: Settings,
     nodes: Vec<DevNode>,
 }
 
-/// Log entries between two snapshots, unless the cluster is made with others.
-pub(crate) const SNAPSHOT_EVERY: u64 = 20_000;
+/// What can be chosen when a cluster is made; it keeps it.
+#[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    /// Log entries between two snapshots, for a cluster that is made now.
+    #[arg(long, default_value_t = Settings::default().snapshot_every)]
+    snapshot_every: u64,
+    /// What its nodes say in their messages, for a cluster that is made now: a filter as in `log.filter`.
+    #[arg(long)]
+    log_filter: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { snapshot_every: 20_000, log_filter: None }
+    }
+}
 
 /// One process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,7 +60,8 @@ pub(crate) struct DevNode {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct LayoutFile {
-    snapshot_every: u64,
+    #[serde(flatten)]
+    settings: Settings,
     node: Vec<DevNode>,
 }
 
@@ -60,12 +76,12 @@ impl Layout {
             .with_context(|| format!("cannot read {}", path.display()))?;
         let file: LayoutFile =
             toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-        let LayoutFile { snapshot_every, node } = file;
-        Ok(Some(Self { home: home.to_owned(), snapshot_every, nodes: node }))
+        let LayoutFile { settings, node } = file;
+        Ok(Some(Self { home: home.to_owned(), settings, nodes: node }))
     }
 
     /// Lays out a new cluster of 2+2+1 on free ports.
-    pub(crate) fn create(home: &Path, snapshot_every: u64) -> anyhow::Result<Self> {
+    pub(crate) fn create(home: &Path, settings: Settings) -> anyhow::Result<Self> {
         let ports = free_ports()?;
         let nodes = [
             ("a1", "a", 1, 1),
@@ -77,7 +93,7 @@ impl Layout {
         .map(|(name, zone, net, host)| node(name, zone, [127, 0, net, host], ports))
         .to_vec();
         std::fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
-        let layout = Self { home: home.to_owned(), snapshot_every, nodes };
+        let layout = Self { home: home.to_owned(), settings, nodes };
         layout.save()?;
         Ok(layout)
     }
@@ -111,8 +127,8 @@ impl Layout {
     }
 
     fn save(&self) -> anyhow::Result<()> {
-        let (snapshot_every, node) = (self.snapshot_every, self.nodes.clone());
-        let text = toml::to_string(&LayoutFile { snapshot_every, node })?;
+        let (settings, node) = (self.settings.clone(), self.nodes.clone());
+        let text = toml::to_string(&LayoutFile { settings, node })?;
         std::fs::write(self.path("layout.toml"), text).context("cannot write layout.toml")
     }
 
@@ -162,6 +178,9 @@ impl Layout {
             std::net::IpAddr::V4(ip) => ip.octets()[2],
             std::net::IpAddr::V6(_) => 0,
         };
+        // Known once the cluster has begun.
+        let cluster = std::fs::read_to_string(self.path("cluster-id"))
+            .map_or_else(|_| String::new(), |id| format!("cluster-id = \"{id}\"\n"));
         let mut text = format!(
             "[node]\n\
              data-dir = {data}\n\
@@ -172,6 +191,7 @@ impl Layout {
              cidr = \"127.0.{net}.0/24\"\n\
              client-address = \"{client}\"\n\
              peer-address = \"{peer}\"\n\
+             {cluster}\
              \n\
              [join]\n\
              pass-file = {pass}\n\
@@ -186,13 +206,16 @@ impl Layout {
              [snapshot]\n\
              every-entries = {every}\n\
              kept-entries = {kept}\n",
-            every = self.snapshot_every,
-            kept = self.snapshot_every / 2,
+            every = self.settings.snapshot_every,
+            kept = self.settings.snapshot_every / 2,
             data = quoted(folder.join("data")),
             client = node.client_address,
             peer = node.peer_address,
             pass = quoted(folder.join("pass.toml")),
         );
+        if let Some(filter) = &self.settings.log_filter {
+            text += &format!("\n[log]\nfilter = {}\n", toml::Value::String(filter.clone()));
+        }
         if !node.witness {
             let file = std::path::absolute(self.path("passphrase")).unwrap_or_default();
             text += &format!("\n[unseal]\npassphrase-file = {}\n", quoted(file));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use rustix::process::Signal;
 
-use layout::{DevNode, Layout};
+use layout::{DevNode, Layout, Settings};
 
 /// A cluster of five processes on this machine, for trying things out.
 #[derive(Debug, clap::Args)]
@@ -25,11 +25,7 @@ pub(crate) struct Dev {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Starts the cluster; makes it first if there is none.
-    Up {
-        /// Log entries between two snapshots, for a cluster that is made now.
-        #[arg(long, default_value_t = layout::SNAPSHOT_EVERY)]
-        snapshot_every: u64,
-    },
+    Up(Settings),
     /// Stops the cluster; it keeps its keys.
     Down,
     /// Shows which processes run.
@@ -71,7 +67,7 @@ impl Dev {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let home = &self.home;
         match self.command {
-            Command::Up { snapshot_every } => print_next(&up::up(home, snapshot_every).await?),
+            Command::Up(settings) => print_next(&up::up(home, settings).await?),
             Command::Down => stop_all(&existing(home)?)?,
             Command::Status => print_processes(&existing(home)?),
             Command::KillZone { zone } => kill(&existing(home)?, &zone)?,

@@ -81,7 +81,8 @@ pub(crate) fn signal_only(layout: &Layout, node: &DevNode, signal: Signal) -> an
 /// Returns the id of a node's process while it runs.
 ///
 /// An id that was written down may belong to another process by now, so its command line has to name
-/// this node's configuration.
+/// this node's configuration. A killed process loses its command line with its first thread; the others
+/// hold its files and ports a little longer, and until they are gone it cannot be started again.
 pub(crate) fn running(layout: &Layout, node: &DevNode) -> Option<Pid> {
     let folder = layout.folder(node);
     let id: i32 = std::fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok()?;
@@ -90,8 +91,12 @@ pub(crate) fn running(layout: &Layout, node: &DevNode) -> Option<Pid> {
     let is_ours = command_line
         .split(|byte| *byte == 0)
         .any(|arg| arg == config.as_os_str().as_encoded_bytes());
-    // A zombie has no command line and does not get here.
-    is_ours.then(|| Pid::from_raw(id)).flatten()
+    let is_dying = || command_line.is_empty() && threads(id) > 1;
+    (is_ours || is_dying()).then(|| Pid::from_raw(id)).flatten()
+}
+
+fn threads(id: i32) -> usize {
+    std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count)
 }
 
 /// Returns where a node's messages are, for an error text.

@@ -10,7 +10,7 @@ use twinkeep_client::{Builder, Client, v1};
 use twinkeep_pki::{PrivateKey, pem};
 use twinkeep_proto::local::v1::{InitRequest, Operator};
 
-use super::layout::{DevNode, Layout};
+use super::layout::{DevNode, Layout, Settings};
 use super::process;
 use crate::init;
 
@@ -24,7 +24,7 @@ const OPERATORS: [&str; 2] = ["operator-1", "operator-2"];
 pub(crate) const ADMIN: &str = "admin";
 
 /// Starts the cluster of a folder, making it first if there is none.
-pub(crate) async fn up(home: &std::path::Path, snapshot_every: u64) -> anyhow::Result<Layout> {
+pub(crate) async fn up(home: &std::path::Path, settings: Settings) -> anyhow::Result<Layout> {
     let _lock = process::lock(home)?;
     if let Some(layout) = Layout::load(home)?.filter(|layout| layout.path("ready").exists()) {
         for node in layout.nodes() {
@@ -34,7 +34,7 @@ pub(crate) async fn up(home: &std::path::Path, snapshot_every: u64) -> anyhow::R
         wait_until_all_serve(&layout).await?;
         return Ok(layout);
     }
-    let layout = fresh_layout(home, snapshot_every)?;
+    let layout = fresh_layout(home, settings)?;
     begin(&layout).await?;
     let admin = client(&layout, ADMIN)?;
     // One identity that may do everything suits a machine for trying things out, and no other.
@@ -53,21 +53,21 @@ pub(crate) async fn up(home: &std::path::Path, snapshot_every: u64) -> anyhow::R
 }
 
 /// A cluster whose making was cut short holds nothing yet: it is made anew.
-fn fresh_layout(home: &std::path::Path, snapshot_every: u64) -> anyhow::Result<Layout> {
+fn fresh_layout(home: &std::path::Path, settings: Settings) -> anyhow::Result<Layout> {
     if let Some(half_made) = Layout::load(home)? {
         for node in half_made.nodes() {
             process::stop(&half_made, node, rustix::process::Signal::KILL)?;
             remove(&half_made.folder(node))?;
         }
         remove(&half_made.path("callers"))?;
-        for name in ["passphrase", "layout.toml"] {
+        for name in ["passphrase", "cluster-id", "layout.toml"] {
             remove_file(&half_made.path(name))?;
         }
         for name in OPERATORS {
             remove_file(&half_made.path(&format!("{name}.age")))?;
         }
     }
-    Layout::create(home, snapshot_every)
+    Layout::create(home, settings)
 }
 
 fn remove(folder: &std::path::Path) -> anyhow::Result<()> {
@@ -111,8 +111,9 @@ async fn begin(layout: &Layout) -> anyhow::Result<()> {
         domain: "kms.internal".to_owned(),
         ..InitRequest::default()
     };
-    init::begin(&socket, &layout.path("callers"), request).await?;
-    Ok(())
+    let begun = init::begin(&socket, &layout.path("callers"), request).await?;
+    std::fs::write(layout.path("cluster-id"), begun.cluster_id)
+        .context("cannot write the cluster's id")
 }
 
 /// Makes the key of an operator.

@@ -23,6 +23,7 @@ fn shown() -> Config {
             cidr: ipnet::Ipv4Net::new_assert([10, 66, 1, 0].into(), 24).into(),
             client_address: address(7100),
             peer_address: address(7101),
+            cluster_id: None,
         },
         join: JoinConfig::default(),
         unseal: UnsealConfig::default(),

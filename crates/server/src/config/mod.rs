@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use twinkeep_core::id::ClusterId;
 use twinkeep_core::name::{VpcName, VswitchName, ZoneName};
 use twinkeep_core::topology::{NodeRole, Placement};
 
@@ -64,6 +65,9 @@ pub(crate) struct NodeConfig {
     pub(crate) client_address: SocketAddr,
     /// Where other nodes reach the node.
     pub(crate) peer_address: SocketAddr,
+    /// The cluster's id, as `twinkeep cluster status` shows it. A node that is started on the volume of
+    /// another cluster is refused at once. Default: any.
+    pub(crate) cluster_id: Option<String>,
 }
 
 /// What a node does in the cluster.
@@ -154,7 +158,7 @@ impl Default for SnapshotConfig {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct LogConfig {
-    /// Which messages, in the syntax of `tracing`'s filters. Default `info,openraft=warn`.
+    /// Which messages, in the syntax of `tracing`'s filters. Default `info,openraft=error`.
     pub(crate) filter: String,
     /// `text` for people, `json` for programs. Default `text`.
     pub(crate) format: LogFormat,
@@ -162,7 +166,7 @@ pub(crate) struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text }
+        Self { filter: "info,openraft=error".to_owned(), format: LogFormat::Text }
     }
 }
 
@@ -207,10 +211,18 @@ impl Config {
                     .to_owned(),
             );
         }
+        if let Err(error) = self.cluster_id() {
+            problems.push(format!("{error:#}"));
+        }
         if self.snapshot.every_entries == 0 {
             problems.push("snapshot.every-entries must be at least 1".to_owned());
         }
         if problems.is_empty() { Ok(()) } else { bail!(problems.join("; ")) }
+    }
+
+    /// Returns the cluster that the data folder must belong to, if it is said.
+    pub(crate) fn cluster_id(&self) -> anyhow::Result<Option<ClusterId>> {
+        self.node.cluster_id.as_ref().map(|id| id.parse().context("node.cluster-id")).transpose()
     }
 
     /// Returns where the node stands.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Once};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use twinkeep_core::clock::Clock;
@@ -63,7 +63,7 @@ pub(crate) async fn assemble(
     let (cluster, incarnation, id) =
         (identity.cluster()?, identity.incarnation()?, identity.node()?);
     let me = Me { cluster, incarnation, node: id };
-    let credential = credential(data, &*clock)?;
+    let credential = credential(data, identity, &*clock)?;
     let owner = twinkeep_storage::Identity { cluster, node: id };
     let log = Arc::new(LogDb::open(&data.path("log"), owner).context("the log cannot be opened")?);
     let state =
@@ -111,11 +111,27 @@ pub(crate) async fn assemble(
     Ok(assembly)
 }
 
-/// Reads the node's certificate and key.
-pub(crate) fn credential(data: &DataDir, clock: &dyn Clock) -> anyhow::Result<Arc<Credential>> {
-    let now_unix = clock.unix_ms() / 1000;
-    let read = Credential::from_files(data.path("node.pem"), data.path("node.key"), now_unix);
-    read.map(Arc::new).context("the node's certificate cannot be used")
+/// Reads the node's certificate and key. No peer would speak to a node with somebody else's.
+pub(crate) fn credential(
+    data: &DataDir,
+    identity: &Identity,
+    clock: &dyn Clock,
+) -> anyhow::Result<Arc<Credential>> {
+    let (chain, now_unix) = (data.path("node.pem"), clock.unix_ms() / 1000);
+    let credential = Credential::from_files(&chain, data.path("node.key"), now_unix)
+        .context("the node's certificate cannot be used")?;
+    let own = twinkeep_pki::Identity::Node {
+        cluster: identity.cluster()?,
+        node: identity.node()?,
+        incarnation: identity.incarnation()?,
+    };
+    let found = credential.facts().identity;
+    ensure!(
+        found == own,
+        "the node's certificate cannot be used: {} is for {found}, and this node is {own}",
+        chain.display()
+    );
+    Ok(Arc::new(credential))
 }
 
 /// Returns the members that the node was told of when it was admitted.

@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use tokio::time::sleep;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
-use twinkeep_core::clock::Clock;
 use twinkeep_envelope::OpenKey;
 use twinkeep_keyring::join::Joiner;
 use twinkeep_pki::tls::PeerTls;
@@ -40,7 +39,7 @@ pub(crate) async fn join(
     data.write("node.pem", pass.certificate.as_bytes())?;
     data.write("node-root.pem", pass.node_root.as_bytes())?;
     data.write("pass.toml", pass.to_toml()?.as_bytes())?;
-    let credential = assembly::credential(data, &SystemClock as &dyn Clock)
+    let credential = assembly::credential(data, &pass.identity, &SystemClock)
         .context("the pass was written for another key; admit this node's own signing request")?;
     let pins = pass.peers.iter().map(PinnedPeer::pin).collect::<anyhow::Result<Vec<_>>>()?;
     let roster = Roster::new(pass.identity.genesis_node()?, pins);

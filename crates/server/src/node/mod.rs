@@ -24,12 +24,21 @@ use crate::identity::{DataDir, Pass};
 /// Runs a node until it is told to stop.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let data = DataDir::open(&config.node.data_dir)?;
+    let pass = config.join.pass_file.as_deref().filter(|path| path.exists()).map(Pass::load);
     if let Some(identity) = data.identity()? {
+        // The pass has done its work: one that is damaged meanwhile keeps no node from starting.
+        let pass = pass.and_then(Result::ok);
+        identity.check_expected(config.cluster_id()?, pass.as_ref()).with_context(|| {
+            format!("the data folder {} is not this node's", config.node.data_dir.display())
+        })?;
         let assembly = assembly::assemble(&config, &data, &identity).await?;
         return serve::serve(&config, &data, assembly, None).await;
     }
-    if let Some(path) = config.join.pass_file.as_ref().filter(|path| path.exists()) {
-        let root = join::join(&config, &data, &Pass::load(path)?).await?;
+    if let Some(pass) = pass.transpose()? {
+        pass.identity
+            .check_expected(config.cluster_id()?, None)
+            .context("the pass in join.pass-file is not for this node")?;
+        let root = join::join(&config, &data, &pass).await?;
         let identity = data.identity()?.context("joining left no identity")?;
         let assembly = assembly::assemble(&config, &data, &identity).await?;
         return serve::serve(&config, &data, assembly, root).await;

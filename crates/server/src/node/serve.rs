@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use twinkeep_api::health::{self, Condition};
 use twinkeep_api::ports::{Backends, Ports, UnsealSecret};
@@ -40,10 +40,10 @@ pub(crate) async fn serve(
     let assembly = Arc::new(assembly);
     assembly.run();
     let node = assembly.node().clone();
-    let stop = Arc::new(Notify::new());
+    let stop = CancellationToken::new();
     let work = async {
         match config.node.role {
-            Role::Data => serve_callers(config, data, &assembly, root, Arc::clone(&stop)).await,
+            Role::Data => serve_callers(config, data, &assembly, root, stop.clone()).await,
             // A witness has no callers.
             Role::Witness => std::future::pending().await,
         }
@@ -59,7 +59,7 @@ pub(crate) async fn serve(
     if let Err(error) = node.drain(Instant::now() + DRAIN_MAX).await {
         tracing::warn!(%error, "leadership was not handed over");
     }
-    stop.notify_waiters();
+    stop.cancel();
     if config.node.role == Role::Data && timeout(DRAIN_MAX, work).await.is_err() {
         tracing::warn!("calls were still running at the end of the time for stopping");
     }
@@ -88,9 +88,11 @@ async fn serve_callers(
     data: &DataDir,
     assembly: &Arc<Assembly>,
     root: Option<OpenKey>,
-    stop: Arc<Notify>,
+    stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let cluster = begun(assembly).await?;
+    // Told to stop before it has served anybody: there is nothing to finish.
+    let Some(cluster) = stop.run_until_cancelled(begun(assembly)).await else { return Ok(()) };
+    let cluster = cluster?;
     unseal(config, assembly, root).await?;
     let credential = endpoint::credential(config, data, assembly)?;
     let audit = open_audit(config, data, assembly)?;
@@ -118,7 +120,7 @@ async fn serve_callers(
         },
     );
     let (reporter, health) = tonic_health::server::health_reporter();
-    tokio::spawn(report_health(Arc::clone(assembly), reporter));
+    tokio::spawn(report_health(Arc::clone(assembly), Arc::clone(&audit), reporter));
     tokio::spawn(endpoint::renew(
         config.clone(),
         data.clone(),
@@ -141,9 +143,7 @@ async fn serve_callers(
     let server = if config.api.reflection { reflection(server) } else { server };
     tracing::info!(%address, "serving callers");
     let served = server
-        .serve_with_incoming_shutdown(incoming(listener, tls, limits), async move {
-            stop.notified().await
-        })
+        .serve_with_incoming_shutdown(incoming(listener, tls, limits), stop.cancelled_owned())
         .await;
     audit.close().context("the audit log was not closed cleanly")?;
     served.context("the endpoint failed")
@@ -210,11 +210,21 @@ fn open_audit(config: &Config, data: &DataDir, assembly: &Assembly) -> anyhow::R
 }
 
 /// Reports to load balancers and clients what the node can do.
-async fn report_health(assembly: Arc<Assembly>, reporter: tonic_health::server::HealthReporter) {
+async fn report_health(
+    assembly: Arc<Assembly>,
+    audit: Arc<Log>,
+    reporter: tonic_health::server::HealthReporter,
+) {
     let mut reported = None;
     loop {
-        let condition =
-            if assembly.unsealer.is_sealed() { Condition::Sealed } else { Condition::Serving };
+        let condition = if audit.status().outage.is_some() {
+            // No call is answered without its record, so callers are better served elsewhere.
+            Condition::Down
+        } else if assembly.unsealer.is_sealed() {
+            Condition::Sealed
+        } else {
+            Condition::Serving
+        };
         if reported != Some(condition) {
             health::report(&reporter, condition).await;
             reported = Some(condition);
