@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::output::say;
 use anyhow::{Context, bail};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -73,15 +74,13 @@ impl Init {
         for (i, share) in begun.shares.iter().enumerate() {
             write_private(&self.out.join(format!("share-{}.txt", i + 1)), share.as_bytes())?;
         }
-        println!(
+        say!(
             "cluster {} has begun; everything that only this command shows is in {}",
             begun.cluster_id,
             self.out.display()
         );
-        println!(
-            "give each share to another person, keep the recovery bundle elsewhere, and try it:"
-        );
-        println!(
+        say!("give each share to another person, keep the recovery bundle elsewhere, and try it:");
+        say!(
             "  twinkeep recovery verify {} --identity <file>…",
             self.out.join("recovery-bundle").display()
         );

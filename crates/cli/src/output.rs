@@ -1,5 +1,6 @@
 //! Printing: tables for people, JSON for programs; files that are whole or absent.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,6 +35,17 @@ pub(crate) fn show(format: Format, result: &impl Show) -> anyhow::Result<()> {
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(result)?)?,
     }
     Ok(out.flush()?)
+}
+
+/// Tells a person something, like `println!`; somebody who stops reading does not end the work.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::output::tell(format_args!($($text)*)) };
+}
+pub(crate) use say;
+
+/// Prints a line as far as somebody reads it.
+pub(crate) fn tell(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// Prints one line of JSON, for streams.

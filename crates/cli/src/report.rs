@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::output::say;
 use anyhow::Context;
 use serde::Serialize;
 
@@ -78,7 +79,7 @@ impl Report {
         let name_len = self.figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
         for Figure { name, value, unit, target, holds } in &self.figures {
             let verdict = if *holds { "holds" } else { "MISSED" };
-            println!("  {name:name_len$}  {value:>10.1} {unit:<8}  target {target:<10}  {verdict}");
+            say!("  {name:name_len$}  {value:>10.1} {unit:<8}  target {target:<10}  {verdict}");
         }
     }
 
@@ -89,7 +90,7 @@ impl Report {
         let json = serde_json::to_string_pretty(self)?;
         std::fs::write(&path, json + "\n")
             .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("written to {}", path.display());
+        say!("written to {}", path.display());
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use twinkeep_client::{Client, v1};
 
 use super::layout::{DevNode, Layout, Settings};
 use super::{process, up};
+use crate::output::say;
 use crate::report::{Report, Target};
 
 /// Pause between two calls of a loop: 250 calls a second in each zone.
@@ -48,12 +49,12 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
     let b = up::client_of(&layout, up::CALLER, layout.zone("b")?, "b")?;
 
     lead_from(&layout, "a").await?;
-    println!("encrypting a file of {} KiB through zone a", FILE_BYTES / 1024);
+    say!("encrypting a file of {} KiB through zone a", FILE_BYTES / 1024);
     let file = sample_file()?;
     let ciphertext =
         encrypt(&a, &key_id, file.clone()).await.context("the file was not encrypted")?;
 
-    println!(
+    say!(
         "{} calls a second in each zone for {} s, then zone a is killed",
         1000 / PACE.as_millis(),
         SIDE.as_secs()
@@ -67,7 +68,7 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
         process::signal_only(&layout, node, Signal::KILL)?;
     }
     let first_write = first_control_write(&b, &instance_id, killed).await?;
-    println!(
+    say!(
         "zone a is dead; the first key was created through zone b after {} ms",
         first_write.as_millis()
     );
@@ -77,20 +78,20 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
 
     let plaintext = decrypt(&b, ciphertext).await.context("the file was not decrypted")?;
     ensure!(plaintext == file, "the decrypted file differs from the original");
-    println!("the file, decrypted through zone b, is identical");
+    say!("the file, decrypted through zone b, is identical");
 
-    println!("zone a comes back");
+    say!("zone a comes back");
     for node in layout.zone("a")? {
         process::stop(&layout, node, Signal::KILL)?;
         process::start(&layout, node)?;
     }
     up::wait_until_all_serve(&layout).await?;
     let report = figures(&calls_a, &calls_b, first_write);
-    println!("\nmeasured from {} s before to {} s after the kill:", SIDE.as_secs(), SIDE.as_secs());
+    say!("\nmeasured from {} s before to {} s after the kill:", SIDE.as_secs(), SIDE.as_secs());
     report.print();
     for (zone, calls) in [("a", &calls_a), ("b", &calls_b)] {
         if let Some(error) = calls.iter().find_map(|call| call.failed.as_ref()) {
-            println!("  first failure in zone {zone}: {error}");
+            say!("  first failure in zone {zone}: {error}");
         }
     }
     report.write("demo")?;
@@ -105,10 +106,10 @@ async fn lead_from(layout: &Layout, zone: &str) -> anyhow::Result<()> {
     for _ in 0..LEAD_TRIES {
         let leader = leader(layout).await?;
         if leader.zone == zone {
-            println!("node {} in zone {zone} leads", leader.name);
+            say!("node {} in zone {zone} leads", leader.name);
             return Ok(());
         }
-        println!("node {} leads; it restarts, so that the lead moves", leader.name);
+        say!("node {} leads; it restarts, so that the lead moves", leader.name);
         process::stop(layout, leader, Signal::TERM)?;
         process::start(layout, leader)?;
         up::wait_until_all_serve(layout).await?;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use rustix::process::Signal;
 
+use crate::output::say;
 use layout::{DevNode, Layout, Settings};
 
 /// A cluster of five processes on this machine, for trying things out.
@@ -111,7 +112,7 @@ fn stop_all(layout: &Layout) -> anyhow::Result<()> {
     for node in layout.nodes() {
         process::stop(layout, node, Signal::TERM)?;
     }
-    println!("stopped; `twinkeep dev up` starts it again with its keys");
+    say!("stopped; `twinkeep dev up` starts it again with its keys");
     Ok(())
 }
 
@@ -119,13 +120,13 @@ fn kill(layout: &Layout, zone: &str) -> anyhow::Result<()> {
     for node in layout.zone(zone)? {
         process::signal_only(layout, node, Signal::KILL)?;
     }
-    println!("zone {zone} is dead; `twinkeep dev start-zone {zone}` brings it back");
+    say!("zone {zone} is dead; `twinkeep dev start-zone {zone}` brings it back");
     Ok(())
 }
 
 async fn start(layout: &Layout, zone: &str) -> anyhow::Result<()> {
     start_nodes(layout, &layout.zone(zone)?).await?;
-    println!("zone {zone} serves again");
+    say!("zone {zone} serves again");
     Ok(())
 }
 
@@ -145,7 +146,7 @@ async fn add(mut layout: Layout, name: &str, zone: &str) -> anyhow::Result<()> {
     let admin = up::client(&layout, up::ADMIN)?;
     let id = up::join(&layout, &admin, &node).await?;
     up::wait_until_serving(&layout, &node).await?;
-    println!(
+    say!(
         "node {name} has joined as node {id}, a serving learner; `twinkeep cluster promote {id}` gives it a vote"
     );
     Ok(())
@@ -157,7 +158,7 @@ fn print_processes(layout: &Layout) {
             || "stopped".to_owned(),
             |pid| format!("process {}", pid.as_raw_nonzero()),
         );
-        println!("zone {}  {:3}  {:22}  {state}", node.zone, node.name, node.client_address);
+        say!("zone {}  {:3}  {:22}  {state}", node.zone, node.name, node.client_address);
     }
 }
 
@@ -166,13 +167,13 @@ fn print_next(layout: &Layout) {
     let key_id = std::fs::read_to_string(layout.path("first-key")).unwrap_or_default();
     let own = std::env::current_exe().unwrap_or_else(|_| "twinkeep".into());
     let own = own.display();
-    println!("A cluster of two zones and a witness runs, with a first key:\n");
+    say!("A cluster of two zones and a witness runs, with a first key:\n");
     print_processes(layout);
-    println!("\nTry next:\n");
-    println!("  {own} cluster status");
-    println!("  echo 'attack at dawn' | {own} encrypt --key {key_id} -o message.enc");
-    println!("  {own} decrypt message.enc");
-    println!("  {own} key create --spec EC_P256 --usage SIGN_VERIFY");
-    println!("  {own} dev kill-zone a && {own} decrypt message.enc && {own} dev start-zone a");
-    println!("\n`make demo` measures the loss of a zone; `make down` stops the cluster.");
+    say!("\nTry next:\n");
+    say!("  {own} cluster status");
+    say!("  echo 'attack at dawn' | {own} encrypt --key {key_id} -o message.enc");
+    say!("  {own} decrypt message.enc");
+    say!("  {own} key create --spec EC_P256 --usage SIGN_VERIFY");
+    say!("  {own} dev kill-zone a && {own} decrypt message.enc && {own} dev start-zone a");
+    say!("\n`make demo` measures the loss of a zone; `make down` stops the cluster.");
 }
