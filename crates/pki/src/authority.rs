@@ -26,7 +26,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyUsagePurpose, NameConstraints,
     SanType, SerialNumber,
 };
-use rustls_pki_types::{CertificateDer, DnsName};
+use rustls_pki_types::{CertificateDer, DnsName, ServerName};
 use time::OffsetDateTime;
 use twinkeep_core::id::{ClusterId, Incarnation, NodeId};
 use twinkeep_core::name::CallerName;
@@ -315,6 +315,14 @@ pub struct Hosts {
     pub dns: Vec<String>,
     /// Addresses.
     pub addresses: Vec<IpAddr>,
+}
+
+impl Hosts {
+    /// Returns all of them as a TLS client would ask for them; `None` for a name that cannot be asked for.
+    pub(crate) fn server_names(&self) -> impl Iterator<Item = Option<ServerName<'_>>> {
+        let names = self.dns.iter().map(|name| ServerName::try_from(name.as_str()).ok());
+        names.chain(self.addresses.iter().map(|address| Some(ServerName::from(*address))))
+    }
 }
 
 impl Authority<Endpoints> {

@@ -12,14 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, verify_server_name};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use zeroize::Zeroizing;
 
+use crate::authority::Hosts;
 use crate::certificate::{Facts, InvalidCertificate};
 use crate::identity::Identity;
 use crate::key::PrivateKey;
@@ -169,6 +170,16 @@ impl Credential {
     #[must_use]
     pub fn facts(&self) -> Facts {
         self.current.load().facts.clone()
+    }
+
+    /// Tells whether a client that calls any of these hosts would accept the certificate in use.
+    #[must_use]
+    pub fn serves(&self, hosts: &Hosts) -> bool {
+        let key = self.key();
+        let certificate = key.cert.first().map(ParsedCertificate::try_from);
+        let Some(Ok(certificate)) = certificate else { return false };
+        let is_named = |name: &ServerName<'_>| verify_server_name(&certificate, name).is_ok();
+        hosts.server_names().all(|name| name.as_ref().is_some_and(is_named))
     }
 
     fn key(&self) -> Arc<CertifiedKey> {

@@ -195,3 +195,15 @@ fn roots_of_the_three_authorities_are_told_apart_by_their_subject() {
     let expected = format!("O=Twinkeep endpoint authority, OU={}", cluster());
     assert_eq!(x509.subject().to_string(), expected);
 }
+
+#[test]
+fn endpoint_certificate_serves_its_hosts_and_no_others() {
+    let hosts = Hosts { dns: vec!["kms.example".into()], ..loopback() };
+    let credential = authorities().endpoint_credential(&hosts);
+    assert!(credential.serves(&hosts) && credential.serves(&loopback()));
+    for dns in ["other.example", "kms.example.org", "not a name"] {
+        assert!(!credential.serves(&Hosts { dns: vec![dns.into()], ..loopback() }), "{dns}");
+    }
+    let addresses = vec![[127, 0, 0, 2].into()];
+    assert!(!credential.serves(&Hosts { addresses, ..Hosts::default() }));
+}

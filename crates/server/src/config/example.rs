@@ -6,8 +6,8 @@ use schemars::schema_for;
 use serde_json::Value;
 
 use super::{
-    ApiConfig, AuditConfig, Config, JoinConfig, LogConfig, NodeConfig, Role, SnapshotConfig,
-    UnsealConfig,
+    ApiConfig, AuditConfig, CertificatesConfig, Config, JoinConfig, LogConfig, NodeConfig, Role,
+    SnapshotConfig, UnsealConfig,
 };
 
 /// The values that the example shows.
@@ -28,6 +28,7 @@ fn shown() -> Config {
         join: JoinConfig::default(),
         unseal: UnsealConfig::default(),
         api: ApiConfig::default(),
+        certificates: CertificatesConfig::default(),
         audit: AuditConfig::default(),
         snapshot: SnapshotConfig::default(),
         log: LogConfig::default(),

@@ -7,6 +7,7 @@ mod example;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
@@ -33,6 +34,9 @@ pub(crate) struct Config {
     /// What callers reach.
     #[serde(default)]
     pub(crate) api: ApiConfig,
+    /// Certificates that the node renews by itself.
+    #[serde(default)]
+    pub(crate) certificates: CertificatesConfig,
     /// The audit log.
     #[serde(default)]
     pub(crate) audit: AuditConfig,
@@ -120,6 +124,23 @@ pub(crate) struct ApiConfig {
 impl Default for ApiConfig {
     fn default() -> Self {
         Self { dns_names: Vec::new(), reflection: false, connections_max: 4096 }
+    }
+}
+
+/// Certificates that the node renews by itself: its own, which other nodes see and which is good for a year,
+/// and its endpoint's, which callers see and which is good for ninety days.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct CertificatesConfig {
+    /// A certificate that is good for less than this is replaced. Default `30days`.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub(crate) renew_before: Duration,
+}
+
+impl Default for CertificatesConfig {
+    fn default() -> Self {
+        Self { renew_before: Duration::from_secs(30 * 24 * 3600) }
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) struct Assembly {
     pub(crate) possession: Possession,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) credential: Arc<Credential>,
+    pub(crate) tls: PeerTls,
     started: Once,
 }
 
@@ -105,6 +106,7 @@ pub(crate) async fn assemble(
         vault,
         clock,
         credential,
+        tls: tls.clone(),
         started: Once::new(),
     };
     serve_peers(config, &assembly, &tls).await?;

@@ -6,22 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::time::interval;
 use twinkeep_core::record::{ClusterRecord, Record};
 use twinkeep_pki::authority::Hosts;
 use twinkeep_pki::{Credential, pem};
 
 use super::assembly::Assembly;
 use super::own_key;
+use super::renewal::is_due;
 use crate::config::Config;
 use crate::identity::DataDir;
 
 /// How long an endpoint certificate is good: ninety days.
 const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
-/// A certificate that is good for less than this is replaced: thirty days.
-const RENEW_BEFORE_S: u64 = 30 * 24 * 3600;
-/// How often the remaining time is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
 
 fn files(data: &DataDir) -> (PathBuf, PathBuf) {
     (data.path("endpoint.pem"), data.path("endpoint.key"))
@@ -36,7 +32,8 @@ pub(crate) fn credential(
     let (chain, key) = files(data);
     let now_unix = assembly.clock.unix_ms() / 1000;
     if let Ok(stored) = Credential::from_files(&chain, &key, now_unix)
-        && !is_due(&stored, now_unix)
+        && !is_due(config, &stored, now_unix)
+        && stored.serves(&hosts(config))
     {
         return Ok(Arc::new(stored));
     }
@@ -48,55 +45,24 @@ pub(crate) fn credential(
     )
 }
 
-fn is_due(credential: &Credential, now_unix: u64) -> bool {
-    credential.facts().not_after_unix < now_unix.saturating_add(RENEW_BEFORE_S)
+/// Where callers find this node.
+fn hosts(config: &Config) -> Hosts {
+    Hosts { dns: config.api.dns_names.clone(), addresses: vec![config.node.client_address.ip()] }
 }
 
-fn issue(config: &Config, data: &DataDir, assembly: &Assembly) -> anyhow::Result<()> {
+/// Issues the endpoint's certificate; the node must be unsealed.
+pub(crate) fn issue(config: &Config, data: &DataDir, assembly: &Assembly) -> anyhow::Result<()> {
     let view = assembly.state.latest();
     let cluster = ClusterRecord::load(&view, &())?.context("the cluster has not begun")?;
     let authority = assembly.issuer.endpoints(&view)?;
-    let hosts = Hosts {
-        dns: config.api.dns_names.clone(),
-        addresses: vec![config.node.client_address.ip()],
-    };
     let certificate = authority.issue_endpoint(
         &own_key(data, "endpoint.key")?.public_key(),
         assembly.me.node,
         cluster.incarnation,
-        &hosts,
+        &hosts(config),
         assembly.issuer.validity(LIFETIME),
     )?;
     data.write("endpoint.pem", pem::certificates(&[certificate]).as_bytes())?;
     tracing::info!("the endpoint has a new certificate");
     Ok(())
-}
-
-/// Replaces the certificate in time, as long as the node is unsealed.
-pub(crate) async fn renew(
-    config: Config,
-    data: DataDir,
-    assembly: Arc<Assembly>,
-    credential: Arc<Credential>,
-) {
-    let mut tick = interval(LOOK_INTERVAL);
-    loop {
-        tick.tick().await;
-        let now_unix = assembly.clock.unix_ms() / 1000;
-        if !is_due(&credential, now_unix) {
-            continue;
-        }
-        let renewed = if assembly.unsealer.is_sealed() {
-            Err(anyhow::anyhow!("the node is sealed"))
-        } else {
-            issue(&config, &data, &assembly)
-                .and_then(|()| credential.reload(now_unix).map(|_| ()).map_err(Into::into))
-        };
-        if let Err(error) = renewed {
-            tracing::error!(
-                error = format!("{error:#}"),
-                "the endpoint's certificate is not renewed"
-            );
-        }
-    }
 }

@@ -1,20 +1,18 @@
 //! Joins a cluster with a pass: the node is recorded, and a data node receives the root key.
 
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::time::sleep;
-use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use twinkeep_envelope::OpenKey;
 use twinkeep_keyring::join::Joiner;
+use twinkeep_pki::pem;
 use twinkeep_pki::tls::PeerTls;
-use twinkeep_pki::{Connector, pem};
 use twinkeep_proto::peer::v1::JoinRequest;
-use twinkeep_proto::peer::v1::join_service_client::JoinServiceClient;
 use twinkeep_raft::Roster;
 
+use super::desk_client::Desk;
 use super::{assembly, node_key};
 use crate::clock::SystemClock;
 use crate::config::{Config, Role};
@@ -100,31 +98,20 @@ async fn ask(
     tls: &PeerTls,
     peer: &PinnedPeer,
 ) -> Result<Option<OpenKey>, Refused> {
-    let for_now = |error: &dyn std::fmt::Display| Refused::ForNow(error.to_string());
+    let for_now = |error: anyhow::Error| Refused::ForNow(format!("{error:#}"));
     let for_good = |error: &dyn std::fmt::Display| Refused::ForGood(error.to_string());
     let id = peer.id().map_err(|e| for_good(&e))?;
-    let tls = tls.client(Some(id)).map_err(|e| for_good(&e))?;
-    let exporter = Arc::new(OnceLock::new());
-    let seen = Arc::clone(&exporter);
-    let connector = Connector::new(tls, PEER_MAX).on_connect(move |connection| {
-        let _ = seen.set(*connection.exporter());
-    });
-    let channel = Endpoint::from_shared(format!("http://{}", peer.address))
-        .map_err(|e| for_good(&e))?
-        .timeout(PEER_MAX)
-        .connect_with_connector(connector)
-        .await
-        .map_err(|e| for_now(&e))?;
+    let mut desk = Desk::of(tls, id, peer.address, PEER_MAX).await.map_err(for_now)?;
     let joiner = Joiner::new().map_err(|e| for_good(&e))?;
     let request = request(config, pass, &joiner).map_err(|e| for_good(&format!("{e:#}")))?;
-    let answer = JoinServiceClient::new(channel).join(request).await?.into_inner();
+    let answer = desk.client.join(request).await?.into_inner();
     if config.node.role == Role::Witness {
         return Ok(None);
     }
-    let exporter = exporter.get().ok_or_else(|| for_good(&"the connection has no exporter"))?;
+    let exporter = desk.exporter().map_err(|e| for_good(&e))?;
     let (cluster, node) = (pass.identity.cluster(), pass.identity.node());
     let (cluster, node) = (cluster.map_err(|e| for_good(&e))?, node.map_err(|e| for_good(&e))?);
-    let root = joiner.receive(cluster, node, exporter, &answer.sealed_root_key);
+    let root = joiner.receive(cluster, node, &exporter, &answer.sealed_root_key);
     root.map(Some).map_err(|e| for_good(&e))
 }
 

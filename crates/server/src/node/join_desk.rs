@@ -15,11 +15,13 @@ use twinkeep_pki::{ConnectInfo, Facts, Identity};
 use twinkeep_proto::peer::v1::join_service_server::JoinService;
 use twinkeep_proto::peer::v1::{
     JoinRequest, JoinResponse, ProvePossessionRequest, ProvePossessionResponse,
+    RenewCertificateRequest, RenewCertificateResponse,
 };
 use twinkeep_raft::Me;
 
 use super::assembly::Assembly;
 use crate::ports::control::Control;
+use crate::ports::issuer::{Issuer, requested_key};
 use crate::ports::vault::NodeVault;
 
 /// Longest time for recording a node.
@@ -30,13 +32,18 @@ pub(crate) struct JoinDesk {
     me: Me,
     control: Arc<Control>,
     vault: Arc<NodeVault>,
+    issuer: Arc<Issuer>,
 }
 
 impl JoinDesk {
     /// Takes what recording and handing over needs.
     pub(crate) fn new(assembly: &Assembly) -> Self {
-        let (control, vault) = (Arc::clone(&assembly.control), Arc::clone(&assembly.vault));
-        Self { me: assembly.me, control, vault }
+        Self {
+            me: assembly.me,
+            control: Arc::clone(&assembly.control),
+            vault: Arc::clone(&assembly.vault),
+            issuer: Arc::clone(&assembly.issuer),
+        }
     }
 
     /// Records the node. The replicated state checks admission and placement.
@@ -110,6 +117,33 @@ impl JoinService for JoinDesk {
         // No keys, no proof: the asker sees an empty one.
         let proof = self.vault.keyring().map(|keyring| keyring.possession(&exporter).to_vec());
         Ok(Response::new(ProvePossessionResponse { proof: proof.unwrap_or_default().into() }))
+    }
+
+    async fn renew_certificate(
+        &self,
+        request: Request<RenewCertificateRequest>,
+    ) -> Result<Response<RenewCertificateResponse>, Status> {
+        let (facts, _) = peer(&request)?;
+        let Identity::Node { node, incarnation, .. } = facts.identity else {
+            return Err(Status::permission_denied("only members renew their certificates"));
+        };
+        let member = self.control.node().roster().living(node.get());
+        let is_own = |record: &NodeRecord| {
+            record.spki_sha256 == facts.spki_sha256 && record.incarnation == incarnation
+        };
+        if !member.as_ref().is_some_and(is_own) {
+            return Err(Status::permission_denied("only members renew their certificates"));
+        }
+        let key = requested_key(&request.get_ref().csr_pem)
+            .map_err(|error| Status::invalid_argument(format!("csr_pem: {error}")))?;
+        if key.sha256() != facts.spki_sha256 {
+            return Err(Status::invalid_argument("csr_pem: a member keeps its key"));
+        }
+        let chain = self.issuer.certify_node(&*self.control.view(), &key, node);
+        let certificate_chain_pem =
+            chain.map_err(|error| Status::unavailable(error.to_string()))?;
+        tracing::info!(%node, "a member has a new certificate");
+        Ok(Response::new(RenewCertificateResponse { certificate_chain_pem }))
     }
 }
 

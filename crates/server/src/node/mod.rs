@@ -9,10 +9,12 @@
 
 pub(crate) mod assembly;
 mod begin;
+mod desk_client;
 mod endpoint;
 mod join;
 mod join_desk;
 pub(crate) mod possession;
+mod renewal;
 mod serve;
 
 use anyhow::Context;

@@ -3,18 +3,17 @@
 //! The proof is bound to the TLS connection that it is asked for on, so that nobody can pass another
 //! node's proof on.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::Endpoint;
 use twinkeep_api::ports::{ClusterError, ControlError};
 use twinkeep_core::record::NodeRecord;
-use twinkeep_pki::Connector;
+use twinkeep_keyring::join::Exporter;
 use twinkeep_pki::tls::PeerTls;
-use twinkeep_proto::peer::v1::join_service_client::JoinServiceClient;
 use twinkeep_proto::peer::v1::{Header, ProvePossessionRequest};
 use twinkeep_raft::Me;
 
+use super::desk_client::Desk;
 use crate::ports::vault::NodeVault;
 
 /// Longest wait for a proof, connection included.
@@ -48,37 +47,25 @@ impl Possession {
         }
     }
 
-    async fn ask(&self, record: &NodeRecord) -> Result<([u8; 32], Vec<u8>), ClusterError> {
-        let node = record.id;
-        let unreachable = |why: &dyn std::fmt::Display| ClusterError::NotReady {
-            node,
-            why: format!("it cannot be asked for its proof: {why}"),
-        };
-        let tls = self.tls.client(Some(node)).map_err(|e| unreachable(&e))?;
-        let exporter = Arc::new(OnceLock::new());
-        let seen = Arc::clone(&exporter);
-        let connector = Connector::new(tls, PROOF_MAX).on_connect(move |connection| {
-            let _ = seen.set(*connection.exporter());
-        });
-        let channel = Endpoint::from_shared(format!("http://{}", record.placement.peer_address))
-            .map_err(|e| unreachable(&e))?
-            .timeout(PROOF_MAX)
-            .connect_with_connector(connector)
-            .await
-            .map_err(|e| unreachable(&e))?;
+    async fn ask(&self, record: &NodeRecord) -> Result<(Exporter, Vec<u8>), ClusterError> {
+        self.proof(record).await.map_err(|error| ClusterError::NotReady {
+            node: record.id,
+            why: format!("it cannot be asked for its proof: {error:#}"),
+        })
+    }
+
+    async fn proof(&self, record: &NodeRecord) -> anyhow::Result<(Exporter, Vec<u8>)> {
+        let address = record.placement.peer_address;
+        let mut desk = Desk::of(&self.tls, record.id, address, PROOF_MAX).await?;
         let header = Header {
             cluster_id: self.me.cluster.as_bytes().to_vec().into(),
             incarnation: self.me.incarnation.get(),
             from: self.me.node.get(),
-            to: node.get(),
+            to: record.id.get(),
         };
         let request = ProvePossessionRequest { header: Some(header) };
-        let answer = JoinServiceClient::new(channel)
-            .prove_possession(request)
-            .await
-            .map_err(|status| unreachable(&status.message()))?;
-        let exporter =
-            *exporter.get().ok_or_else(|| unreachable(&"the connection has no exporter"))?;
-        Ok((exporter, answer.into_inner().proof.to_vec()))
+        let answer = desk.client.prove_possession(request).await;
+        let proof = answer.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner();
+        Ok((desk.exporter()?, proof.proof.to_vec()))
     }
 }

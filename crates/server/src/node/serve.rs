@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::assembly::Assembly;
 use super::endpoint;
+use super::renewal::Renewal;
 use crate::config::{Config, Role};
 use crate::identity::DataDir;
 use crate::ports::cluster::{Cluster, watch_topology};
@@ -39,6 +40,7 @@ pub(crate) async fn serve(
 ) -> anyhow::Result<()> {
     let assembly = Arc::new(assembly);
     assembly.run();
+    tokio::spawn(renewal(config, data, &assembly).of_node());
     let node = assembly.node().clone();
     let stop = CancellationToken::new();
     let work = async {
@@ -66,6 +68,10 @@ pub(crate) async fn serve(
     node.shutdown().await;
     assembly.unsealer.seal();
     Ok(())
+}
+
+fn renewal(config: &Config, data: &DataDir, assembly: &Arc<Assembly>) -> Renewal {
+    Renewal { config: config.clone(), data: data.clone(), assembly: Arc::clone(assembly) }
 }
 
 /// Waits for SIGTERM or SIGINT.
@@ -121,12 +127,7 @@ async fn serve_callers(
     );
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(report_health(Arc::clone(assembly), Arc::clone(&audit), reporter));
-    tokio::spawn(endpoint::renew(
-        config.clone(),
-        data.clone(),
-        Arc::clone(assembly),
-        Arc::clone(&credential),
-    ));
+    tokio::spawn(renewal(config, data, assembly).of_endpoint(Arc::clone(&credential)));
     tokio::spawn(reload_on_hangup(Arc::clone(assembly), Arc::clone(&credential)));
     let address = config.node.client_address;
     let listener = TcpListener::bind(address)

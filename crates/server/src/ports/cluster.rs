@@ -22,7 +22,7 @@ use twinkeep_raft::Node;
 use twinkeep_storage::StateDb;
 
 use super::control::Control;
-use super::issuer::{Issuer, NODE_LIFETIME, requested_key};
+use super::issuer::{Issuer, requested_key};
 use super::unseal::Unsealer;
 use crate::identity::{Identity, Pass, PinnedPeer};
 use crate::node::possession::Possession;
@@ -102,16 +102,11 @@ impl Cluster {
         let key = requested_key(&admit.csr_pem).map_err(request_error)?;
         let cluster = ClusterRecord::load(&view, &()).map_err(ControlError::Fault)?;
         let cluster = cluster.ok_or(ControlError::NoLeader)?;
-        let authority = self.issuer.nodes(&view).map_err(request_error)?;
-        let validity = self.issuer.validity(NODE_LIFETIME);
-        let certificate = authority
-            .issue_node(&key, node, cluster.incarnation, validity)
-            .map_err(|error| ClusterError::Failed(error.into()))?;
         let members = NodeRecord::all(&view).map_err(ControlError::Fault)?;
         let members = members.into_iter().filter(|node| node.standing != Standing::Removed);
         let pass = Pass {
             identity: self.identity.of_joiner(node),
-            certificate: pem::certificates(&[certificate]),
+            certificate: self.issuer.certify_node(&view, &key, node).map_err(request_error)?,
             node_root: pem::certificates(&[cluster.roots.node.into()]),
             peers: members.map(|node| PinnedPeer::of(&node)).collect(),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use twinkeep_api::ports::{CallerIssuer, IssueError, Issued, VaultError};
 use twinkeep_core::clock::Clock;
-use twinkeep_core::id::ClusterId;
+use twinkeep_core::id::{ClusterId, NodeId};
 use twinkeep_core::name::CallerName;
 use twinkeep_core::record::{ClusterRecord, Record};
 use twinkeep_core::state::{Fault, Read};
@@ -15,7 +15,7 @@ use twinkeep_pki::{Authority, Callers, Endpoints, Nodes, PublicKey, Validity, pe
 
 use super::vault::{NodeVault, vault_error};
 
-/// Longest life of a node's certificates. Renewed by the node itself well before.
+/// Longest life of a node's certificates. Renewed by the node itself well before (`node::renewal`).
 pub(crate) const NODE_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Opens the cluster's authorities and signs with them.
@@ -33,6 +33,19 @@ impl Issuer {
     /// Returns a validity that begins now.
     pub(crate) fn validity(&self, lifetime: Duration) -> Validity {
         Validity::starting(self.clock.unix_ms() / 1000, lifetime)
+    }
+
+    /// Certifies a node's key; returns the chain, PEM.
+    pub(crate) fn certify_node(
+        &self,
+        state: &dyn Read,
+        key: &PublicKey,
+        node: NodeId,
+    ) -> Result<String, IssueError> {
+        let (authority, incarnation) = (self.nodes(state)?, cluster(state)?.incarnation);
+        let validity = self.validity(NODE_LIFETIME);
+        let certificate = authority.issue_node(key, node, incarnation, validity).map_err(failed)?;
+        Ok(pem::certificates(&[certificate]))
     }
 
     /// Opens the authority that certifies nodes.
