@@ -37,7 +37,8 @@ pub enum Purpose {
     Recovery,
     /// An admission of a node.
     Admission,
-    /// An operator's approval.
+    /// An operator's approval: the bytes of [`crate::admission`], without a [`Signer`], since the key is
+    /// the operator's own.
     Approval,
 }
 

@@ -30,7 +30,8 @@ pub enum InvalidId {
     },
 }
 
-fn hex_into(out: &mut String, bytes: &[u8]) {
+/// Appends bytes as lower-case hex digits.
+pub(crate) fn hex_into(out: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         out.push(char::from(DIGITS[usize::from(byte >> 4)]));
@@ -46,9 +47,13 @@ fn nibble(digit: u8) -> Option<u8> {
     }
 }
 
-fn unhex16(text: &str) -> Option<[u8; 16]> {
-    let digits: &[u8; 32] = text.as_bytes().try_into().ok()?;
-    let mut out = [0; 16];
+/// Reads exactly `N` bytes as lower-case hex digits.
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * N {
+        return None;
+    }
+    let mut out = [0; N];
     for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
     }
@@ -99,7 +104,7 @@ macro_rules! random_id {
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 text.strip_prefix($prefix)
-                    .and_then(unhex16)
+                    .and_then(unhex)
                     .map(Self)
                     .ok_or(InvalidId::Text { what: $what, prefix: $prefix })
             }
@@ -176,7 +181,7 @@ impl FromStr for KeyVersionId {
         let dashes_ok = text.len() == 36
             && text.bytes().enumerate().all(|(i, c)| (c == b'-') == matches!(i, 8 | 13 | 18 | 23));
         let digits = text.replace('-', "");
-        dashes_ok.then(|| unhex16(&digits)).flatten().map(Self).ok_or(InvalidId::Uuid)
+        dashes_ok.then(|| unhex(&digits)).flatten().map(Self).ok_or(InvalidId::Uuid)
     }
 }
 

@@ -9,6 +9,7 @@
 //! reused; `tests/golden.rs` holds the bytes.
 
 pub mod access;
+pub mod admission;
 pub mod apply;
 pub mod clock;
 pub mod command;

@@ -7,9 +7,11 @@
 use std::path::Path;
 
 use twinkeep_core::access::{Grant, Permission, Role, Scope};
+use twinkeep_core::admission::AdmissionOrder;
 use twinkeep_core::command::{Batch, Command, CreateKey, Proposal, SignedBatch};
 use twinkeep_core::id::{
-    Epoch, Incarnation, InstanceId, KeyId, KeyVersionId, KeyVersionNumber, NodeId, Revision,
+    ClusterId, Epoch, Incarnation, InstanceId, KeyId, KeyVersionId, KeyVersionNumber, NodeId,
+    Revision,
 };
 use twinkeep_core::key::{KeyEvent, KeySpec, KeyState, KeyUsage};
 use twinkeep_core::name::{CallerName, Description};
@@ -25,6 +27,11 @@ where
     T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()> + PartialEq + std::fmt::Debug,
 {
     let bytes = minicbor::to_vec(value).unwrap();
+    check_bytes(name, &bytes);
+    assert_eq!(minicbor::decode::<T>(&bytes).unwrap(), *value, "{name} does not come back");
+}
+
+fn check_bytes(name: &str, bytes: &[u8]) {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"));
@@ -33,7 +40,6 @@ where
     }
     let frozen = std::fs::read_to_string(&path).unwrap();
     assert_eq!(hex, frozen.trim(), "{name} is written otherwise than it was");
-    assert_eq!(minicbor::decode::<T>(&bytes).unwrap(), *value, "{name} does not come back");
 }
 
 fn caller() -> CallerName {
@@ -144,4 +150,17 @@ fn commands_and_outcomes_are_written_as_they_were() {
     );
     let found = Some(Revision::new(3).unwrap());
     check("refusal", &Outcome::Refused(Refusal::RevisionMismatch { expected: None, found }));
+}
+
+#[test]
+fn orders_are_signed_as_they_were() {
+    let order = AdmissionOrder {
+        cluster: ClusterId::from_bytes([0x10; 16]),
+        incarnation: Incarnation::new(2).unwrap(),
+        spki_sha256: [0x30; 32],
+        role: NodeRole::Witness,
+        zone: "zone-w".parse().unwrap(),
+        expires_ms: 1_800_000_540_000,
+    };
+    check_bytes("admission-order", &order.message());
 }
