@@ -1,4 +1,4 @@
-//! Certificates: SPIFFE identities, the cluster's authorities, reloadable TLS.
+//! Certificates: SPIFFE identities, the cluster's authorities, reloadable TLS, orders to certify a node.
 //!
 //! Who somebody is stands in exactly one place of a certificate, its only URI name
 //! ([`identity`]). Three authorities with a root of their own each issue for nodes, callers and
@@ -18,6 +18,7 @@ pub mod connect;
 pub mod credential;
 pub mod identity;
 pub mod key;
+pub mod order;
 pub mod pem;
 pub mod server;
 pub mod tls;
@@ -29,5 +30,6 @@ pub use connect::Connector;
 pub use credential::Credential;
 pub use identity::Identity;
 pub use key::{PrivateKey, PublicKey};
+pub use order::OrderFile;
 pub use server::{ConnectInfo, Limits, incoming};
 pub use verify::PeerTrust;
