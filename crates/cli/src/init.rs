@@ -29,11 +29,11 @@ pub(crate) struct Init {
     /// endpoints, shares, recovery bundle. Is made with mode 0700.
     #[arg(long)]
     out: PathBuf,
-    /// An operator and the age recipient that their part of the recovery bundle is encrypted to. Give two
-    /// at least.
-    #[arg(long = "operator", value_name = "NAME=age1…", value_parser = operator)]
+    /// An operator and their public key, as `twinkeep operator key` printed it: their part of the recovery
+    /// bundle is encrypted to it, and their approvals are checked with it. Give two at least.
+    #[arg(long = "operator", value_name = "NAME=age1…:…", value_parser = operator)]
     operators: Vec<Operator>,
-    /// How many operators together open the recovery bundle.
+    /// How many operators together open the recovery bundle, and how many have to approve an admission.
     #[arg(long, default_value_t = 2)]
     recovery_threshold: u32,
     /// How many shares unseal a node, of how many.
@@ -48,8 +48,8 @@ pub(crate) struct Init {
 }
 
 fn operator(text: &str) -> Result<Operator, String> {
-    let (name, recipient) = text.split_once('=').ok_or("write NAME=age1…")?;
-    Ok(Operator { name: name.to_owned(), recipient: recipient.to_owned() })
+    let (name, public_key) = text.split_once('=').ok_or("write NAME=age1…:…")?;
+    Ok(Operator { name: name.to_owned(), public_key: public_key.to_owned() })
 }
 
 fn shamir(text: &str) -> Result<Shamir, String> {

@@ -80,6 +80,9 @@ enum Command {
     /// Works on recovery bundles.
     #[command(subcommand)]
     Recovery(offline::Recovery),
+    /// Makes operators' keys and approves admissions with them.
+    #[command(subcommand)]
+    Operator(offline::Operator),
     /// Runs a cluster of five processes on this machine.
     Dev(dev::Dev),
 }
@@ -110,6 +113,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit(command) => return command.run(context).await,
         Command::Init(command) => command.run().await?,
         Command::Recovery(command) => return command.run(),
+        Command::Operator(command) => return command.run(),
         Command::Dev(command) => Box::pin(command.run()).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -148,6 +152,9 @@ mod tests {
             "twinkeep key create --spec EC_P256 --usage SIGN_VERIFY",
             "twinkeep cluster promote 6",
             "twinkeep recovery verify bundle --identity one --identity two",
+            "twinkeep operator key --out ann.age",
+            "twinkeep operator key --public ann.age",
+            "twinkeep operator approve --key ann.age --name ann order.toml",
             "twinkeep audit verify audit",
             "twinkeep dev up",
         ] {

@@ -32,6 +32,52 @@ impl Recovery {
     }
 }
 
+/// Makes operators' keys and approves admissions with them.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Operator {
+    /// Makes an operator's key, or reads one, and prints its public half.
+    Key {
+        /// Where a new key goes; mode 0600, never overwritten.
+        #[arg(long, value_name = "FILE", required_unless_present = "public")]
+        out: Option<PathBuf>,
+        /// A key that was made before: its public half is printed again.
+        #[arg(long, value_name = "FILE", conflicts_with = "out")]
+        public: Option<PathBuf>,
+    },
+    /// Shows the order to admit a node, signs it, and prints the approval.
+    Approve {
+        /// The operator's key file.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The operator's name, as the cluster has it.
+        #[arg(long)]
+        name: String,
+        /// The order, as `twinkeep cluster order` wrote it.
+        order: PathBuf,
+    },
+}
+
+impl Operator {
+    /// Does what was asked.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        match self {
+            Self::Key { out, public } => {
+                arguments.push("operator-key".into());
+                for (option, path) in [("--out", out), ("--public", public)] {
+                    arguments
+                        .extend(path.into_iter().flat_map(|path| [option.into(), path.into()]));
+                }
+            }
+            Self::Approve { key, name, order } => {
+                arguments.extend(["operator-approve".into(), "--key".into(), key.into()]);
+                arguments.extend(["--name".into(), name.into(), order.into()]);
+            }
+        }
+        twinkeepd(arguments)
+    }
+}
+
 /// Runs `twinkeepd` and hands on how it ended.
 pub(crate) fn twinkeepd(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
     let own = env::current_exe().context("cannot find this program's own path")?;

@@ -9,6 +9,7 @@
 //! | `twinkeep-join-v1`      | epoch key        | TLS exporter 32            | proof of possession                   |
 //! | `twinkeep-request-v1`   | epoch key        | cluster id 16              | HMAC-SHA-256 key for request digests  |
 //! | `twinkeep-transfer-v1`  | hybrid secret    | cluster 16, node u64, exporter 32 | key that carries the root key  |
+//! | `twinkeep-operator-v1`  | age identity     | none                       | Ed25519 seed of an operator's approvals |
 
 pub(crate) const CHECK_VALUE: &str = "twinkeep-kcv-v1";
 pub(crate) const ROOT_ID: &str = "twinkeep-root-id-v1";
@@ -16,3 +17,4 @@ pub(crate) const COMMAND: &str = "twinkeep-command-v1";
 pub(crate) const JOIN: &str = "twinkeep-join-v1";
 pub(crate) const REQUEST: &str = "twinkeep-request-v1";
 pub(crate) const TRANSFER: &str = "twinkeep-transfer-v1";
+pub(crate) const OPERATOR: &str = "twinkeep-operator-v1";

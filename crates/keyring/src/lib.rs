@@ -1,4 +1,4 @@
-//! Seals, root, epoch and instance keys, command signing, the recovery bundle.
+//! Seals, root, epoch and instance keys, command signing, the recovery bundle, operators' keys.
 //!
 //! ```text
 //! seal key ── root key ── epoch key ── instance key ── key material
@@ -25,6 +25,7 @@ pub mod join;
 mod kem;
 mod keyring;
 mod label;
+pub mod operator;
 mod protected;
 mod random;
 mod records;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use founding::{FoundError, Founded, Founding, NewSeal, OPERATORS_MIN, found};
 pub use keyring::{EPOCHS_MAX, FreshError, Keyring, UnsealError};
+pub use operator::{InvalidOperatorKey, OperatorKey};
 pub use records::{AuthorityName, RecordError};
 pub use recovery::Bundle;
 pub use seal::SealKey;

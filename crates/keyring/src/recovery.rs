@@ -19,6 +19,8 @@ use std::str::FromStr as _;
 use age::secrecy::ExposeSecret as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bech32::Bech32;
+use bech32::primitives::decode::CheckedHrpstring;
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use subtle::ConstantTimeEq as _;
@@ -138,7 +140,7 @@ pub enum RecoveryError {
     WrongKey,
 }
 
-/// An operator's private age key (X25519).
+/// An operator's private key: an age identity (X25519). [`crate::operator`] has what else it is for.
 pub struct Identity(age::x25519::Identity);
 
 impl Identity {
@@ -160,6 +162,16 @@ impl Identity {
     #[must_use]
     pub fn recipient(&self) -> String {
         self.0.to_public().to_string()
+    }
+
+    /// The secret itself, for deriving from it.
+    pub(crate) fn secret(&self) -> OpenKey {
+        let text = self.0.to_string();
+        let decoded = CheckedHrpstring::new::<Bech32>(text.expose_secret());
+        let decoded = decoded.expect("age writes its own keys in Bech32");
+        let mut bytes = decoded.byte_iter();
+        assert_eq!(bytes.len(), OpenKey::LEN, "an X25519 key has 32 bytes");
+        OpenKey::build(|key| key.iter_mut().for_each(|to| *to = bytes.next().unwrap_or_default()))
     }
 
     /// An identity file's text, for a file that its owner alone can read.
@@ -289,8 +301,10 @@ fn check_operators(
     for (at, operator) in operators.iter().enumerate() {
         let recipient = age::x25519::Recipient::from_str(operator.recipient.trim())
             .map_err(|reason| BundleError::Recipient { operator: operator.name.clone(), reason })?;
-        let same_name = operators[..at].iter().any(|other| other.name == operator.name);
-        if same_name || recipients.contains(&recipient) {
+        let same = |other: &Operator| {
+            other.name == operator.name || other.signing_key == operator.signing_key
+        };
+        if operators[..at].iter().any(same) || recipients.contains(&recipient) {
             return Err(BundleError::Duplicate { operator: operator.name.clone() });
         }
         recipients.push(recipient);

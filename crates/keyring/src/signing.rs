@@ -8,8 +8,8 @@ use ring::hmac;
 use twinkeep_core::command::{Batch, Purpose, SignatureVerifier, SignedBatch, Signer};
 use twinkeep_core::id::{ClusterId, Epoch, Incarnation, NodeId};
 use twinkeep_core::record::Digest;
-use twinkeep_envelope::ExposeKey;
 use twinkeep_envelope::kdf::derive;
+use twinkeep_envelope::{ExposeKey, OpenKey};
 
 use crate::keyring::Keyring;
 use crate::label;
@@ -71,7 +71,11 @@ pub(crate) fn public_key(epoch_key: &impl ExposeKey, cluster: ClusterId, epoch: 
 
 fn key_pair(epoch_key: &impl ExposeKey, cluster: ClusterId, epoch: Epoch) -> Ed25519KeyPair {
     let context = [cluster.as_bytes().as_slice(), &epoch.get().to_be_bytes()].concat();
-    let seed = derive(epoch_key, label::COMMAND, &context);
+    pair_of(&derive(epoch_key, label::COMMAND, &context))
+}
+
+/// Returns the key pair of a seed.
+pub(crate) fn pair_of(seed: &OpenKey) -> Ed25519KeyPair {
     // AWS-LC clears the key when it frees it.
     Ed25519KeyPair::from_seed_unchecked(seed.danger_expose()).expect("a seed is any 32 bytes")
 }
@@ -116,7 +120,7 @@ const fn with_ends(first: u8, middle: u8, last: u8) -> [u8; 32] {
 }
 
 /// The key is public: no need for constant time.
-fn has_small_order(public: &[u8; 32]) -> bool {
+pub(crate) fn has_small_order(public: &[u8; 32]) -> bool {
     let mut without_sign = *public;
     without_sign[31] &= 0x7f;
     SMALL_ORDER.contains(&without_sign)
@@ -127,7 +131,6 @@ mod tests {
     use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
     use curve25519_dalek::edwards::CompressedEdwardsY;
     use curve25519_dalek::traits::IsIdentity as _;
-    use twinkeep_envelope::OpenKey;
 
     use super::*;
 

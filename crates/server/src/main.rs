@@ -32,8 +32,8 @@ enum Command {
         #[arg(long, default_value = "/etc/twinkeep/twinkeepd.toml")]
         config: PathBuf,
     },
-    /// Prints the node's certificate signing request, for `twinkeep cluster admit`; makes its key if need
-    /// be.
+    /// Prints the node's certificate signing request, for `twinkeep cluster order`, and its key's digest, for
+    /// the operators; makes the key if need be.
     Identity {
         /// The node's configuration.
         #[arg(long, default_value = "/etc/twinkeep/twinkeepd.toml")]
@@ -41,8 +41,10 @@ enum Command {
     },
     /// Prints an example of a configuration with every field explained.
     ConfigExample,
-    /// Makes an operator's key for the recovery bundle and prints its recipient.
+    /// Makes an operator's key, for the recovery bundle and for approvals, and prints its public half.
     OperatorKey(offline::operator::OperatorKey),
+    /// Signs an order to admit a node with an operator's key.
+    OperatorApprove(offline::operator::OperatorApprove),
     /// Opens a recovery bundle with operators' keys and compares the root key's check value.
     RecoveryVerify(offline::recovery::RecoveryVerify),
     /// Checks the audit log in a node's folder.
@@ -75,6 +77,7 @@ fn act(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::OperatorKey(command) => command.run(),
+        Command::OperatorApprove(command) => command.run(),
         Command::RecoveryVerify(command) => command.run(),
         Command::AuditVerify(command) => command.run(),
         Command::SelfTest => {

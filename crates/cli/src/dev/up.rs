@@ -18,7 +18,7 @@ use crate::init;
 const READY_MAX: Duration = Duration::from_secs(60);
 /// The caller that the printed commands use.
 pub(crate) const CALLER: &str = "app";
-/// The operators who hold the recovery bundle.
+/// The operators who hold the recovery bundle and approve admissions.
 const OPERATORS: [&str; 2] = ["operator-1", "operator-2"];
 /// The administrator.
 pub(crate) const ADMIN: &str = "admin";
@@ -119,8 +119,8 @@ async fn begin(layout: &Layout) -> anyhow::Result<()> {
 /// Makes the key of an operator.
 fn operator(layout: &Layout, name: &str) -> anyhow::Result<Operator> {
     let path = layout.path(&format!("{name}.age")).display().to_string();
-    let recipient = process::offline(&["operator-key", "--out", &path])?;
-    Ok(Operator { name: name.to_owned(), recipient: recipient.trim().to_owned() })
+    let public_key = process::offline(&["operator-key", "--out", &path])?;
+    Ok(Operator { name: name.to_owned(), public_key: public_key.trim().to_owned() })
 }
 
 fn random_hex() -> anyhow::Result<String> {

@@ -53,6 +53,9 @@ pub struct Operator {
     /// An age recipient, `age1…`, that the recovery share is encrypted to.
     #[n(1)]
     pub recipient: String,
+    /// The public key that the operator's approvals are checked with (Ed25519, RFC 8032).
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub signing_key: [u8; 32],
 }
 
 /// Who the cluster is.
@@ -76,7 +79,7 @@ pub struct ClusterRecord {
     /// The certificate authorities' certificates.
     #[n(5)]
     pub roots: Roots,
-    /// Who holds the recovery bundle.
+    /// Who holds the recovery bundle and approves admissions.
     #[n(6)]
     pub operators: Vec<Operator>,
     /// Whether short cuts for trying things out are allowed (a passphrase seal, a single operator).

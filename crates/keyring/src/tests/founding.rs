@@ -80,6 +80,10 @@ fn operator_with_two_shares_is_refused() {
     operators[2].recipient = Identity::generate().recipient();
     operators[2].name = caller("ann");
     assert!(matches!(refusal_of(&operators), BundleError::Duplicate { .. }));
+
+    operators[2].name = caller("cho");
+    operators[2].signing_key = operators[0].signing_key;
+    assert!(matches!(refusal_of(&operators), BundleError::Duplicate { .. }));
 }
 
 #[test]

@@ -39,10 +39,8 @@ fn node_id(id: u64) -> NodeId {
 fn operators() -> (Vec<Operator>, Vec<Identity>) {
     let identities: Vec<_> = (0..3).map(|_| Identity::generate()).collect();
     let names = ["ann", "ben", "cho"].into_iter();
-    let operator = |(name, identity): (&str, &Identity)| Operator {
-        name: caller(name),
-        recipient: identity.recipient(),
-    };
+    let operator =
+        |(name, identity): (&str, &Identity)| identity.public_key().operator(caller(name));
     (names.zip(&identities).map(operator).collect(), identities)
 }
 

@@ -26,7 +26,9 @@ use twinkeep_core::record::{
 };
 use twinkeep_core::topology::{NodeRole, Standing};
 use twinkeep_envelope::SecretBytes;
-use twinkeep_keyring::{AuthorityName, Founded, Founding, Keyring, NewSeal, Quorum, found};
+use twinkeep_keyring::{
+    AuthorityName, Founded, Founding, Keyring, NewSeal, OperatorKey, Quorum, found,
+};
 use twinkeep_pki::{Authority, Callers, Endpoints, Nodes, PublicKey, Validity, pem};
 use twinkeep_proto::local::v1::local_service_server::{LocalService, LocalServiceServer};
 use twinkeep_proto::local::v1::{InitRequest, InitResponse, init_request};
@@ -127,7 +129,8 @@ impl Plan {
             .context("admin_csr_pem")?;
         let operators = request.operators.into_iter().map(|operator| {
             let name = CallerName::parse(&operator.name).context("operators.name")?;
-            Ok(Operator { name, recipient: operator.recipient })
+            let key: OperatorKey = operator.public_key.parse().context("operators.public_key")?;
+            Ok(key.operator(name))
         });
         let operators = operators.collect::<anyhow::Result<Vec<_>>>()?;
         let number = |n: u32, field: &'static str| u8::try_from(n).context(field);

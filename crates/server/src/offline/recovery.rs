@@ -1,12 +1,12 @@
 //! `twinkeepd recovery-verify`: tries a recovery bundle in a process of its own, which holds the root
 //! key for an instant and ends.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use twinkeep_keyring::Bundle;
-use twinkeep_keyring::recovery::Identity;
-use zeroize::Zeroizing;
+
+use super::operator::identity;
 
 /// Opens a recovery bundle with operators' keys.
 #[derive(Debug, clap::Args)]
@@ -37,13 +37,4 @@ impl RecoveryVerify {
         );
         Ok(())
     }
-}
-
-fn identity(path: &Path) -> anyhow::Result<Identity> {
-    let text = std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-    line.and_then(Identity::parse)
-        .with_context(|| format!("{} holds no key of an operator", path.display()))
 }
