@@ -76,6 +76,7 @@ impl Coded for Refusal {
             | Self::Unsigned
             | Self::AlreadyBegun
             | Self::SealedElsewhere
+            | Self::OperatorsUnfit
             | Self::NoActor => Code::Internal,
             Self::Expired { .. } => Code::Unavailable,
             Self::RevisionMismatch { .. } | Self::NodeIdTaken(_) => Code::Aborted,
@@ -83,13 +84,18 @@ impl Coded for Refusal {
             Self::KeyExists(_) | Self::InstanceExists { .. } | Self::KeyJoined => {
                 Code::AlreadyExists
             }
-            Self::UsageMismatch { .. } | Self::TokenReused | Self::AdmissionTooLong => {
-                Code::InvalidArgument
-            }
+            Self::UsageMismatch { .. }
+            | Self::TokenReused
+            | Self::AdmissionTooLong { .. }
+            | Self::NoOperator(_)
+            | Self::ApprovedTwice(_)
+            | Self::WrongApproval(_) => Code::InvalidArgument,
             Self::IllegalTransition(_)
             | Self::LastAdmin
             | Self::LastVoter
             | Self::NotAdmitted
+            | Self::AdmissionLapsed { .. }
+            | Self::TooFewApprovals { .. }
             | Self::Misplaced(_)
             | Self::VersionNotRaised { .. } => Code::FailedPrecondition,
             Self::LimitReached { .. } => Code::ResourceExhausted,

@@ -1,17 +1,17 @@
 //! `twinkeep cluster …`.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use futures::future::join_all;
 use serde::Serialize;
 use twinkeep_client::{Client, v1};
 
+use crate::admission::{Admit, Order};
 use crate::context::Context;
 use crate::names::Named;
-use crate::output::{Format, Show, Sink, columns, line, show, time};
+use crate::output::{Show, columns, show, time};
 
 /// How long each node has for saying how it is.
 const NODE_LIMIT: Duration = Duration::from_secs(1);
@@ -23,7 +23,9 @@ pub(crate) enum Cluster {
     Status,
     /// Lists the members.
     Members,
-    /// Lets a new node join; prints the pass that it needs.
+    /// Writes the order to admit a new node, for the operators to approve.
+    Order(Order),
+    /// Lets the node of an approved order join; prints the pass that it needs.
     Admit(Admit),
     /// Gives learners a vote. Name all that shall get one at the same time.
     Promote {
@@ -41,25 +43,6 @@ pub(crate) enum Cluster {
     },
 }
 
-/// Who shall join.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Admit {
-    /// The node's certificate signing request, as `twinkeepd identity` prints it.
-    #[arg(long)]
-    csr: PathBuf,
-    /// `data` or `witness`.
-    #[arg(long, value_parser = v1::NodeRole::parse, default_value = "data")]
-    role: v1::NodeRole,
-    /// The zone that the node stands in.
-    #[arg(long)]
-    zone: String,
-    /// How long the admission holds; at most 600.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    lifetime: u32,
-    #[command(flatten)]
-    sink: Sink,
-}
-
 impl Cluster {
     /// Does what was asked.
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
@@ -71,6 +54,7 @@ impl Cluster {
                 let answer = client.list_members(v1::ListMembersRequest::default()).await?;
                 show(format, &Members::of(&answer.members))
             }
+            Self::Order(order) => order.run(&client).await,
             Self::Admit(admit) => admit.run(&client, format).await,
             Self::Promote { nodes: node_ids } => {
                 let request = v1::PromoteNodesRequest { node_ids, ..Default::default() };
@@ -90,41 +74,6 @@ impl Cluster {
             }
         }
     }
-}
-
-impl Admit {
-    async fn run(self, client: &Client, format: Format) -> anyhow::Result<()> {
-        let csr_pem = std::fs::read_to_string(&self.csr)
-            .with_context(|| format!("cannot read {}", self.csr.display()))?;
-        let request = v1::AdmitNodeRequest {
-            csr_pem,
-            role: self.role.into(),
-            zone: self.zone,
-            lifetime_s: self.lifetime,
-            ..Default::default()
-        };
-        let answer = client.admit_node(request).await?;
-        let expires = time(answer.expires_unix_ms);
-        eprintln!("node {} may join until {expires}", answer.node_id);
-        match format {
-            Format::Json if !self.sink.is_file() => {
-                let admitted = Admitted { node_id: answer.node_id, expires, pass: answer.pass };
-                line(&serde_json::to_string_pretty(&admitted)?)
-            }
-            _ => {
-                self.sink.write(answer.pass.as_bytes(), false)?;
-                eprintln!("put the pass where the node's `join.pass-file` says, and start it");
-                Ok(())
-            }
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Admitted {
-    node_id: u64,
-    expires: String,
-    pass: String,
 }
 
 /// The cluster as one node sees it, and how each data node says it is.

@@ -15,6 +15,7 @@
 //! | 6         | no answer, and it may have happened: look before trying again          |
 
 mod access;
+mod admission;
 mod audit;
 mod cluster;
 mod context;
@@ -155,6 +156,9 @@ mod tests {
             "twinkeep operator key --out ann.age",
             "twinkeep operator key --public ann.age",
             "twinkeep operator approve --key ann.age --name ann order.toml",
+            "twinkeep cluster order --csr node.csr --zone zone-b -o order.toml",
+            "twinkeep cluster order --csr node.csr --role WITNESS --zone zone-w --lifetime 60",
+            "twinkeep cluster admit order.toml --approval ann.approval --approval bob.approval",
             "twinkeep audit verify audit",
             "twinkeep dev up",
         ] {

@@ -2,7 +2,8 @@
 //!
 //! An admitted data node receives the root key, so nobody admits one alone. Somebody with the
 //! permission asks; operators sign the exact bytes of the order with keys that never come near a node;
-//! every node counts their signatures when it applies the admission.
+//! every node counts their signatures when it applies the admission ([`AdmissionOrder::check`]). The data
+//! node that is asked calls the same function first, so that a refusal is told before it is replicated.
 //!
 //! What an operator signs. Integers are big-endian.
 //!
@@ -24,9 +25,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::clock::UnixMs;
-use crate::command::Purpose;
+use crate::command::{Purpose, SignatureVerifier};
 use crate::id::{ClusterId, Incarnation, hex_into, unhex};
 use crate::name::{CallerName, ZoneName};
+use crate::outcome::Refusal;
+use crate::record::{Admission, ClusterRecord};
 use crate::topology::NodeRole;
 
 /// The kind of an order that admits a node.
@@ -50,6 +53,9 @@ pub struct AdmissionOrder {
 }
 
 impl AdmissionOrder {
+    /// Most approvals of an order: one of each operator, and a cluster has at most as many.
+    pub const APPROVALS_MAX: usize = ClusterRecord::OPERATORS_MAX;
+
     /// Returns the exact bytes that are signed.
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
@@ -67,6 +73,56 @@ impl AdmissionOrder {
         out.push(zone_len);
         out.extend_from_slice(zone);
         out
+    }
+
+    /// Checks that the order holds now and that enough of the cluster's operators have signed exactly it.
+    ///
+    /// One approval that is wrong refuses the order, however many good ones stand beside it: somebody
+    /// signed something else than what is asked for, and people should look at it.
+    ///
+    /// # Errors
+    /// [`Refusal`] that names the operator, or how many approvals there are and have to be.
+    pub fn check(
+        &self,
+        approvals: &[Approval],
+        cluster: &ClusterRecord,
+        now_ms: UnixMs,
+        verifier: &dyn SignatureVerifier,
+    ) -> Result<(), Refusal> {
+        self.check_life(now_ms)?;
+        if approvals.len() > Self::APPROVALS_MAX {
+            let what = "approvals of an admission".to_owned();
+            return Err(Refusal::LimitReached { what, max: Self::APPROVALS_MAX as u64 });
+        }
+        let message = self.message();
+        for (at, Approval { operator: name, signature }) in approvals.iter().enumerate() {
+            let Some(operator) = cluster.operator(name) else {
+                return Err(Refusal::NoOperator(name.clone()));
+            };
+            if approvals[..at].iter().any(|other| other.operator == *name) {
+                return Err(Refusal::ApprovedTwice(name.clone()));
+            }
+            if !verifier.verify(&operator.signing_key, &message, signature) {
+                return Err(Refusal::WrongApproval(name.clone()));
+            }
+        }
+        let (given, needed) = (approvals.len(), cluster.approvals_min);
+        if given < usize::from(needed) {
+            let given = u8::try_from(given).expect("at most APPROVALS_MAX");
+            return Err(Refusal::TooFewApprovals { given, needed });
+        }
+        Ok(())
+    }
+
+    fn check_life(&self, now_ms: UnixMs) -> Result<(), Refusal> {
+        let expires_ms = self.expires_ms;
+        if expires_ms <= now_ms {
+            return Err(Refusal::AdmissionLapsed { expires_ms, now_ms });
+        }
+        if expires_ms - now_ms > Admission::LIFE_MAX_MS {
+            return Err(Refusal::AdmissionTooLong { expires_ms, now_ms });
+        }
+        Ok(())
     }
 }
 

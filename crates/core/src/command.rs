@@ -16,6 +16,7 @@
 //! | the batch, exactly as proposed | m |
 
 use crate::access::Grant;
+use crate::admission::Approval;
 use crate::clock::UnixMs;
 use crate::id::{ClusterId, Epoch, Incarnation, InstanceId, KeyId, KeyVersionId, NodeId, Revision};
 use crate::key::{KeyEvent, KeySpec, KeyUsage};
@@ -265,7 +266,7 @@ pub enum Command {
         #[n(2)]
         expected: Option<Revision>,
     },
-    /// Lets a node join; gives it its id.
+    /// Lets a node join that enough operators have approved; gives it its id.
     #[n(8)]
     AdmitNode {
         /// SHA-256 of its public key.
@@ -280,6 +281,9 @@ pub enum Command {
         /// When the admission lapses.
         #[n(3)]
         expires_ms: UnixMs,
+        /// The operators' signatures over exactly this.
+        #[n(4)]
+        approvals: Vec<Approval>,
     },
     /// Records a node that has come with an admission, and uses the admission up.
     #[n(9)]

@@ -3,8 +3,10 @@
 use crate::clock::UnixMs;
 use crate::id::{InstanceId, KeyId, NodeId, Revision};
 use crate::key::{IllegalTransition, KeySpec, KeyUsage};
-use crate::name::InstanceName;
-use crate::record::{Admission, Binding, ClusterVersion, InstanceRecord, KeyRecord, NodeRecord};
+use crate::name::{CallerName, InstanceName};
+use crate::record::{
+    Admission, Binding, ClusterRecord, ClusterVersion, InstanceRecord, KeyRecord, NodeRecord,
+};
 use crate::topology::Misplaced;
 
 /// What came of a command.
@@ -155,10 +157,22 @@ pub enum Refusal {
     )]
     #[n(18)]
     NotAdmitted,
-    /// The admission would last too long, or is over.
-    #[error("an admission lasts at most ten minutes")]
+    /// The admission would last too long.
+    #[error(
+        "the order would hold for {} s more, and an admission lasts at most {} s: write one that ends sooner and \
+         have it approved",
+        seconds(*.expires_ms, *.now_ms),
+        Admission::LIFE_MAX_MS / 1000
+    )]
     #[n(19)]
-    AdmissionTooLong,
+    AdmissionTooLong {
+        /// When the order lapses.
+        #[n(0)]
+        expires_ms: UnixMs,
+        /// The clock that it was held against.
+        #[n(1)]
+        now_ms: UnixMs,
+    },
     /// The key joined already.
     #[error("a node with this public key is recorded already")]
     #[n(20)]
@@ -186,6 +200,62 @@ pub enum Refusal {
     #[error("the cluster would have no voter left; promote another node first")]
     #[n(24)]
     LastVoter,
+    /// The admission is over before it began.
+    #[error(
+        "the order lapsed {} s ago: write a new one and have it approved again",
+        seconds(*.now_ms, *.expires_ms)
+    )]
+    #[n(25)]
+    AdmissionLapsed {
+        /// When the order lapsed.
+        #[n(0)]
+        expires_ms: UnixMs,
+        /// The clock that it was held against.
+        #[n(1)]
+        now_ms: UnixMs,
+    },
+    /// The name is none of the operators'.
+    #[error("`{0}` is no operator of this cluster; its operators were named when it began")]
+    #[n(26)]
+    NoOperator(#[n(0)] CallerName),
+    /// One person would count as two.
+    #[error("operator {0} approved twice and counts once: give one approval of each operator")]
+    #[n(27)]
+    ApprovedTwice(#[n(0)] CallerName),
+    /// The signature is over something else, or of another key.
+    #[error(
+        "the approval of operator {0} does not fit: it has to be made with the key of {0} over exactly this order, \
+         of this cluster and incarnation"
+    )]
+    #[n(28)]
+    WrongApproval(#[n(0)] CallerName),
+    /// Not enough people have looked at it.
+    #[error(
+        "{given} of {needed} operators who have to approve the admission did: have others sign the order with \
+         `twinkeep operator approve`"
+    )]
+    #[n(29)]
+    TooFewApprovals {
+        /// How many approved.
+        #[n(0)]
+        given: u8,
+        /// How many have to.
+        #[n(1)]
+        needed: u8,
+    },
+    /// The cluster would begin with operators who cannot approve.
+    #[error(
+        "a cluster has 1 to {} operators, each with a name and a key of their own, and at least as many as have to \
+         approve",
+        ClusterRecord::OPERATORS_MAX
+    )]
+    #[n(30)]
+    OperatorsUnfit,
+}
+
+/// Returns how much later the one is, in seconds rounded up.
+fn seconds(later_ms: UnixMs, earlier_ms: UnixMs) -> u64 {
+    later_ms.saturating_sub(earlier_ms).div_ceil(1000)
 }
 
 fn shown(revision: &Option<Revision>) -> String {

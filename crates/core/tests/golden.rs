@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use twinkeep_core::access::{Grant, Permission, Role, Scope};
-use twinkeep_core::admission::AdmissionOrder;
+use twinkeep_core::admission::{AdmissionOrder, Approval};
 use twinkeep_core::command::{Batch, Command, CreateKey, Proposal, SignedBatch};
 use twinkeep_core::id::{
     ClusterId, Epoch, Incarnation, InstanceId, KeyId, KeyVersionId, KeyVersionNumber, NodeId,
@@ -17,8 +17,8 @@ use twinkeep_core::key::{KeyEvent, KeySpec, KeyState, KeyUsage};
 use twinkeep_core::name::{CallerName, Description};
 use twinkeep_core::outcome::{Outcome, Refusal};
 use twinkeep_core::record::{
-    BackendKind, Binding, Digest, KeyRecord, KeyVersionRecord, NodeRecord, RecordKind, SealedBlob,
-    SealedRecord, Token,
+    BackendKind, Binding, ClusterRecord, ClusterVersion, CommandKey, Digest, KeyRecord,
+    KeyVersionRecord, NodeRecord, Operator, RecordKind, Roots, SealedBlob, SealedRecord, Token,
 };
 use twinkeep_core::topology::{NodeRole, Placement, Standing};
 
@@ -98,6 +98,28 @@ fn records_are_written_as_they_were() {
             revision: Revision::FIRST,
         },
     );
+    let operator = |name: &str, byte| Operator {
+        name: CallerName::parse(name).unwrap(),
+        recipient: format!("age1{name}"),
+        signing_key: [byte; 32],
+    };
+    check(
+        "cluster-record",
+        &ClusterRecord {
+            id: ClusterId::from_bytes([0x10; 16]),
+            incarnation: Incarnation::FIRST,
+            version: ClusterVersion(1),
+            epoch: Epoch::FIRST,
+            command_keys: vec![CommandKey { epoch: Epoch::FIRST, public: [0x11; 32] }],
+            roots: Roots { node: vec![1], caller: vec![2], endpoint: vec![3] },
+            operators: vec![operator("ann", 0x12), operator("bob", 0x13)],
+            dev: false,
+            preferred_zone: None,
+            domain: "kms.example".to_owned(),
+            revision: Revision::FIRST,
+            approvals_min: 2,
+        },
+    );
     let scopes = [Scope::Cluster, Scope::Key(KeyId::from_bytes([0xa0; 16]))];
     check(
         "binding",
@@ -146,6 +168,18 @@ fn commands_and_outcomes_are_written_as_they_were() {
             signer: NodeId::new(2).unwrap(),
             batch: vec![1, 2, 3],
             signature: [9; 64],
+        },
+    );
+    let approval =
+        |name, byte| Approval { operator: CallerName::parse(name).unwrap(), signature: [byte; 64] };
+    check(
+        "admit-node",
+        &Command::AdmitNode {
+            spki_sha256: [0x30; 32],
+            role: NodeRole::Data,
+            zone: "zone-b".parse().unwrap(),
+            expires_ms: 1_800_000_540_000,
+            approvals: vec![approval("ann", 0x31), approval("bob", 0x32)],
         },
     );
     let found = Some(Revision::new(3).unwrap());

@@ -1,12 +1,12 @@
 //! ListMembers, AdmitNode, PromoteNodes, RemoveNode.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use twinkeep_audit::call::Resource;
+use twinkeep_core::admission::{AdmissionOrder, Approval};
 use twinkeep_core::id::NodeId;
 use twinkeep_core::outcome::Outcome;
-use twinkeep_core::record::{Admission, NodeRecord, Record as _};
+use twinkeep_core::record::{NodeRecord, Record as _};
 use twinkeep_core::topology::{NodeRole, Standing};
 use twinkeep_proto::v1;
 
@@ -38,11 +38,18 @@ impl Handle<op::AdmitNode> for Cluster {
     ) -> Result<v1::AdmitNodeResponse, CallError> {
         let way_out = "send one request with one key";
         check("csr_pem", request.csr_pem.len(), CSR_BYTES_MAX, way_out)?;
+        let (given, max) = (request.approvals.len(), AdmissionOrder::APPROVALS_MAX);
+        check("approvals", given, max, "give one approval of each operator")?;
+        if request.expires_unix_ms == 0 {
+            let way_out = "give the time that the operators signed";
+            return Err(Invalid::Missing { field: "expires_unix_ms", way_out }.into());
+        }
         let node = Admit {
             csr_pem: request.csr_pem.clone(),
             role: NodeRole::required("role", request.role)?,
             zone: field::parse("zone", &request.zone)?,
-            lifetime: lifetime(request.lifetime_s)?,
+            expires_ms: request.expires_unix_ms,
+            approvals: request.approvals.iter().map(approval).collect::<Result<_, _>>()?,
         };
         call.on_cluster()?;
         let admitted = self.cluster.admit(call.caller(), node, call.deadline()).await?;
@@ -138,16 +145,16 @@ fn member(node: &NodeRecord, own: NodeId, peers: &BTreeMap<NodeId, PeerHealth>) 
     }
 }
 
-fn lifetime(seconds: u32) -> Result<Duration, Invalid> {
-    let longest = Duration::from_millis(Admission::LIFE_MAX_MS);
-    match Duration::from_secs(seconds.into()) {
-        Duration::ZERO => Ok(longest),
-        lifetime if lifetime <= longest => Ok(lifetime),
-        _ => {
-            let (number, range) = (seconds.into(), "an admission lasts 600 seconds at most");
-            Err(Invalid::OutOfRange { field: "lifetime_s", number, range })
-        }
-    }
+fn approval(approval: &v1::Approval) -> Result<Approval, Invalid> {
+    let operator = field::parse("approvals.operator", &approval.operator)?;
+    let signature = approval.signature.as_ref().try_into().map_err(|_| Invalid::Text {
+        field: "approvals.signature",
+        problem: format!(
+            "an Ed25519 signature has 64 bytes, that of operator {operator} has {}",
+            approval.signature.len()
+        ),
+    })?;
+    Ok(Approval { operator, signature })
 }
 
 fn node(field: &'static str, number: u64) -> Result<NodeId, Invalid> {

@@ -41,6 +41,7 @@ impl Handle<op::GetStatus> for Cluster {
             software_version: node.software_version.to_owned(),
             members: self.members()?,
             state_index: 0,
+            approvals_min: record.approvals_min.into(),
         })
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
+use twinkeep_core::admission::Approval;
+use twinkeep_core::clock::UnixMs;
 use twinkeep_core::id::NodeId;
 use twinkeep_core::name::{CallerName, ZoneName};
 use twinkeep_core::outcome::Refusal;
@@ -26,6 +28,8 @@ pub trait ClusterControl: Send + Sync {
     fn topology(&self) -> watch::Receiver<Topology>;
 
     /// Lets the node with the public key of a signing request join, and certifies that key.
+    ///
+    /// Checks the approvals before it proposes anything, as every node will when it applies the admission.
     ///
     /// # Errors
     /// [`ClusterError::BadRequest`] for a request that is none, and as [`ClusterControl::promote`].
@@ -82,8 +86,10 @@ pub struct Admit {
     pub role: NodeRole,
     /// Where it has to stand.
     pub zone: ZoneName,
-    /// How long the admission holds.
-    pub lifetime: Duration,
+    /// Until when the admission holds.
+    pub expires_ms: UnixMs,
+    /// The operators' signatures over exactly this.
+    pub approvals: Vec<Approval>,
 }
 
 /// A node that may join.

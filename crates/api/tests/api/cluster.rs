@@ -7,7 +7,7 @@ use tonic::Code;
 use twinkeep_api::ports::Topology;
 use twinkeep_proto::v1;
 
-use crate::node::{CLUSTER, TestNode};
+use crate::node::{CLUSTER, FORGED, OPERATORS, START_MS, TestNode};
 
 #[tokio::test]
 async fn status_tells_of_cluster_and_node() {
@@ -52,22 +52,88 @@ async fn stream_ends_with_the_certificate_of_its_caller() {
     assert_eq!(watch.message().await.unwrap_err().code(), Code::Unauthenticated);
 }
 
-#[tokio::test]
-async fn node_is_admitted_for_ten_minutes_at_most() {
-    let node = TestNode::start().await;
-    let request = |lifetime_s| v1::AdmitNodeRequest {
+/// Asks to admit a node for so long, with these operators' approvals.
+fn admission(life_ms: u64, operators: &[&str]) -> v1::AdmitNodeRequest {
+    v1::AdmitNodeRequest {
         csr_pem: "request".to_owned(),
         role: v1::NodeRole::Data.into(),
         zone: "zone-b".to_owned(),
-        lifetime_s,
+        expires_unix_ms: START_MS + life_ms,
+        approvals: operators.iter().map(|name| approval(name, [1; 64].to_vec())).collect(),
         ..Default::default()
-    };
+    }
+}
+
+fn approval(operator: &str, signature: Vec<u8>) -> v1::Approval {
+    v1::Approval { operator: operator.to_owned(), signature: signature.into() }
+}
+
+#[tokio::test]
+async fn node_is_admitted_for_ten_minutes_at_most() {
+    let node = TestNode::start().await;
     let mut clusters = node.clusters("operator");
-    let status = clusters.admit_node(request(601)).await.unwrap_err();
+    let status = clusters.admit_node(admission(600_001, &OPERATORS)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    let admitted = clusters.admit_node(request(0)).await.unwrap().into_inner();
+    assert!(status.message().contains("at most 600 s"), "{}", status.message());
+    let mut request = admission(600_000, &OPERATORS);
+    request.expires_unix_ms = START_MS;
+    let status = clusters.admit_node(request.clone()).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    request.expires_unix_ms = 0;
+    let status = clusters.admit_node(request).await.unwrap_err();
+    let text = "expires_unix_ms is missing; give the time that the operators signed";
+    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, text));
+
+    let admitted = clusters.admit_node(admission(600_000, &OPERATORS)).await.unwrap().into_inner();
     assert_eq!((admitted.node_id, admitted.pass.as_str()), (2, "pass"));
-    assert_eq!(admitted.expires_unix_ms, crate::node::START_MS + 600_000);
+    assert_eq!(admitted.expires_unix_ms, START_MS + 600_000);
+}
+
+#[tokio::test]
+async fn admission_without_enough_approvals_says_how_many_it_has() {
+    let node = TestNode::start().await;
+    let mut clusters = node.clusters("operator");
+    let needed = clusters.get_status(v1::GetStatusRequest::default()).await.unwrap();
+    assert_eq!(needed.into_inner().approvals_min, 2);
+    for given in 0..2 {
+        let request = admission(60_000, &OPERATORS[..given]);
+        let status = clusters.admit_node(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        let text = format!("{given} of 2 operators who have to approve the admission did");
+        assert!(status.message().starts_with(&text), "{}", status.message());
+    }
+    clusters.admit_node(admission(60_000, &OPERATORS[1..])).await.unwrap();
+}
+
+#[tokio::test]
+async fn wrong_approval_is_answered_with_its_operator_or_field() {
+    let node = TestNode::start().await;
+    let mut clusters = node.clusters("operator");
+    let mut refused = async |change: fn(&mut v1::AdmitNodeRequest)| {
+        let mut request = admission(60_000, &OPERATORS);
+        change(&mut request);
+        let status = clusters.admit_node(request).await.unwrap_err();
+        (status.code(), status.message().to_owned())
+    };
+    let (code, text) = refused(|request| request.approvals[2].operator = "eve".to_owned()).await;
+    assert!(code == Code::InvalidArgument && text.starts_with("`eve` is no operator"), "{text}");
+    let (code, text) = refused(|request| request.approvals[2] = approval("ann", vec![1; 64])).await;
+    assert!(code == Code::InvalidArgument && text.starts_with("operator ann approved twice"));
+    let (code, text) =
+        refused(|request| request.approvals[2] = approval("cho", FORGED.to_vec())).await;
+    assert!(code == Code::InvalidArgument && text.contains("operator cho does not fit"), "{text}");
+    let (code, text) = refused(|request| request.approvals[0].signature.truncate(63)).await;
+    let short =
+        "approvals.signature: an Ed25519 signature has 64 bytes, that of operator ann has 63";
+    assert_eq!((code, text.as_str()), (Code::InvalidArgument, short));
+    let (code, text) = refused(|request| request.approvals[0].operator.clear()).await;
+    assert!(code == Code::InvalidArgument && text.starts_with("approvals.operator: "), "{text}");
+    let (code, text) =
+        refused(|request| request.approvals = vec![approval("ann", vec![1; 64]); 17]).await;
+    let many = "approvals of 17 is over the limit of 16; give one approval of each operator";
+    assert_eq!((code, text.as_str()), (Code::ResourceExhausted, many));
+    let list = clusters.list_members(v1::ListMembersRequest::default()).await.unwrap();
+    assert_eq!(list.into_inner().members.len(), 1);
 }
 
 #[tokio::test]

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tokio::time::sleep;
 use twinkeep_client::{Builder, Client, v1};
-use twinkeep_pki::{PrivateKey, pem};
+use twinkeep_core::admission::Approval;
+use twinkeep_core::topology::NodeRole;
+use twinkeep_pki::{OrderFile, PrivateKey, pem};
 use twinkeep_proto::local::v1::{InitRequest, Operator};
 
 use super::layout::{DevNode, Layout, Settings};
 use super::process;
-use crate::init;
+use crate::{admission, init};
 
 /// Longest wait for a cluster to form or to find a leader again.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -135,14 +137,11 @@ pub(crate) async fn join(layout: &Layout, admin: &Client, node: &DevNode) -> any
     layout.write_config(node)?;
     let config = layout.folder(node).join("twinkeepd.toml").display().to_string();
     let csr_pem = process::offline(&["identity", "--config", &config])?;
-    let role = if node.witness { v1::NodeRole::Witness } else { v1::NodeRole::Data };
-    let admitted = admin
-        .admit_node(v1::AdmitNodeRequest {
-            csr_pem,
-            role: role.into(),
-            zone: node.zone.clone(),
-            ..v1::AdmitNodeRequest::default()
-        })
+    let role = if node.witness { NodeRole::Witness } else { NodeRole::Data };
+    let (zone, lifetime) = (node.zone.parse()?, Duration::from_secs(admission::LIFETIME_S));
+    let (order, _) = admission::order(admin, csr_pem, role, zone, lifetime).await?;
+    let approvals = approvals(layout, node, &order)?;
+    let admitted = admission::admit(admin, &order, &approvals)
         .await
         .with_context(|| format!("node {} was not admitted", node.name))?;
     std::fs::write(layout.folder(node).join("pass.toml"), &admitted.pass)?;
@@ -150,6 +149,19 @@ pub(crate) async fn join(layout: &Layout, admin: &Client, node: &DevNode) -> any
     let identity = layout.folder(node).join("data").join("identity.toml");
     wait_for(layout, node, "its place in the cluster", || identity.exists()).await?;
     Ok(admitted.node_id)
+}
+
+/// Has each operator approve an order, as people do: with a key file, in a process of its own.
+fn approvals(layout: &Layout, node: &DevNode, order: &OrderFile) -> anyhow::Result<Vec<Approval>> {
+    let order_path = layout.folder(node).join("order.toml");
+    std::fs::write(&order_path, order.to_text()).context("cannot write an order")?;
+    let order_path = order_path.display().to_string();
+    let approve = |name: &str| {
+        let key = layout.path(&format!("{name}.age")).display().to_string();
+        let arguments = ["operator-approve", "--key", &key, "--name", name, &order_path];
+        Ok(process::offline(&arguments)?.trim().parse()?)
+    };
+    OPERATORS.into_iter().map(approve).collect()
 }
 
 /// Makes learners voters, as soon as they have caught up.

@@ -18,6 +18,10 @@ impl<S: Write> Apply<'_, S> {
         if *role != NodeRole::Data || *standing != Standing::Voter {
             return refuse(Refusal::NoNode(genesis.node.id));
         }
+        // Where nobody can approve, no second node could ever join; where none has to, anybody's could.
+        if !genesis.cluster.can_approve() {
+            return refuse(Refusal::OperatorsUnfit);
+        }
         if let Err(misplaced) = check_join(&[], *role, placement) {
             return refuse(Refusal::Misplaced(misplaced));
         }

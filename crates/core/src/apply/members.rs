@@ -3,27 +3,27 @@
 use std::collections::BTreeMap;
 
 use super::{Apply, Done, following, now_ms, refuse};
+use crate::admission::{AdmissionOrder, Approval};
 use crate::clock::UnixMs;
 use crate::command::StandingChange;
 use crate::id::{NodeId, Revision};
-use crate::name::ZoneName;
 use crate::outcome::{Applied, Refusal};
 use crate::record::{Admission, ClusterRecord, NodeRecord, Record};
 use crate::state::{Fault, Read, Write};
-use crate::topology::{NodeRole, Standing, check_join, check_voters};
+use crate::topology::{Standing, check_join, check_voters};
 
 impl<S: Write> Apply<'_, S> {
     pub(super) fn admit_node(
         &mut self,
-        spki_sha256: [u8; 32],
-        role: NodeRole,
-        zone: ZoneName,
-        expires_ms: UnixMs,
+        order: AdmissionOrder,
+        approvals: &[Approval],
+        cluster: &ClusterRecord,
     ) -> Done {
         let now = now_ms(self.state)?;
-        if expires_ms > now.saturating_add(Admission::LIFE_MAX_MS) || expires_ms <= now {
-            return refuse(Refusal::AdmissionTooLong);
+        if let Err(refusal) = order.check(approvals, cluster, now, self.verifier) {
+            return refuse(refusal);
         }
+        let AdmissionOrder { spki_sha256, role, zone, expires_ms, .. } = order;
         let nodes = NodeRecord::all(self.state)?;
         if nodes.iter().any(|node| node.spki_sha256 == spki_sha256) {
             return refuse(Refusal::KeyJoined);

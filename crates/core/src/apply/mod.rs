@@ -54,7 +54,7 @@ pub fn apply_entry(
     }
     let mut outcomes = Vec::with_capacity(batch.commands.len());
     for proposal in batch.commands {
-        outcomes.push(Apply { state, index }.proposal(proposal)?);
+        outcomes.push(Apply { state, index, verifier }.proposal(proposal)?);
     }
     Ok(outcomes)
 }
@@ -103,6 +103,7 @@ fn refuse(refusal: Refusal) -> Done {
 struct Apply<'a, S> {
     state: &'a mut S,
     index: u64,
+    verifier: &'a dyn SignatureVerifier,
 }
 
 impl<S: Write> Apply<'_, S> {
@@ -147,8 +148,12 @@ impl<S: Write> Apply<'_, S> {
             (Command::SetBinding { caller, grants, expected }, Some(_)) => {
                 self.set_binding(caller, grants, expected)
             }
-            (Command::AdmitNode { spki_sha256, role, zone, expires_ms }, Some(_)) => {
-                self.admit_node(spki_sha256, role, zone, expires_ms)
+            (
+                Command::AdmitNode { spki_sha256, role, zone, expires_ms, approvals },
+                Some(cluster),
+            ) => {
+                let order = cluster.admission_order(spki_sha256, role, zone, expires_ms);
+                self.admit_node(order, &approvals, &cluster)
             }
             (Command::JoinNode { node }, Some(cluster)) => self.join_node(*node, &cluster),
             (Command::SetStandings { changes }, Some(cluster)) => {

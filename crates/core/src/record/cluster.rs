@@ -1,9 +1,12 @@
 //! The cluster record: one row that says who the cluster is and whom it believes.
 
+use crate::admission::AdmissionOrder;
+use crate::clock::UnixMs;
 use crate::id::{ClusterId, Epoch, Incarnation, Revision};
-use crate::name::ZoneName;
+use crate::name::{CallerName, ZoneName};
 use crate::record::Record;
 use crate::state::Table;
+use crate::topology::NodeRole;
 
 /// Gates every change of `apply` and of formats: a cluster behaves as the oldest of its members until
 /// an operator raises it.
@@ -49,7 +52,7 @@ pub struct Roots {
 pub struct Operator {
     /// For people.
     #[n(0)]
-    pub name: crate::name::CallerName,
+    pub name: CallerName,
     /// An age recipient, `age1…`, that the recovery share is encrypted to.
     #[n(1)]
     pub recipient: String,
@@ -94,9 +97,48 @@ pub struct ClusterRecord {
     /// Counts changes of this record.
     #[n(10)]
     pub revision: Revision,
+    /// How many operators have to approve an admission; as many as open the recovery bundle.
+    #[n(11)]
+    pub approvals_min: u8,
 }
 
 impl ClusterRecord {
+    /// Most operators of a cluster.
+    pub const OPERATORS_MAX: usize = 16;
+
+    /// Returns the operator of a name.
+    #[must_use]
+    pub fn operator(&self, name: &CallerName) -> Option<&Operator> {
+        self.operators.iter().find(|operator| operator.name == *name)
+    }
+
+    /// Tells whether the operators are different people, by name and by key, and enough of them to approve.
+    #[must_use]
+    pub fn can_approve(&self) -> bool {
+        let operators = &self.operators;
+        let differ = operators.iter().enumerate().all(|(at, one)| {
+            let same =
+                |other: &Operator| other.name == one.name || other.signing_key == one.signing_key;
+            !operators[..at].iter().any(same)
+        });
+        differ
+            && operators.len() <= Self::OPERATORS_MAX
+            && (1..=operators.len()).contains(&usize::from(self.approvals_min))
+    }
+
+    /// Returns the order that operators of this cluster, in its present life, have to have signed.
+    #[must_use]
+    pub fn admission_order(
+        &self,
+        spki_sha256: [u8; 32],
+        role: NodeRole,
+        zone: ZoneName,
+        expires_ms: UnixMs,
+    ) -> AdmissionOrder {
+        let (cluster, incarnation) = (self.id, self.incarnation);
+        AdmissionOrder { cluster, incarnation, spki_sha256, role, zone, expires_ms }
+    }
+
     /// Returns the command key of an epoch.
     #[must_use]
     pub fn command_key(&self, epoch: Epoch) -> Option<&[u8; 32]> {

@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod approvals;
+
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use twinkeep_core::access::{Grant, Role, Scope};
+use twinkeep_core::admission::{AdmissionOrder, Approval};
 use twinkeep_core::apply::{Trust, apply_entry, now_ms};
 use twinkeep_core::command::{
     Batch, Command, CreateInstance, CreateKey, Genesis, Proposal, Purpose, SignatureVerifier,
@@ -18,8 +21,8 @@ use twinkeep_core::name::{CallerName, Description, InstanceName};
 use twinkeep_core::outcome::{Applied, Outcome, Refusal};
 use twinkeep_core::record::{
     BackendKind, Binding, ClusterRecord, ClusterVersion, CommandKey, Digest, InstanceKind,
-    InstanceRecord, KeyRecord, KeyVersionRecord, NodeRecord, Record, RecordKind, Roots, SealedBlob,
-    SealedRecord, Token, TokenRecord,
+    InstanceRecord, KeyRecord, KeyVersionRecord, NodeRecord, Operator, Record, RecordKind, Roots,
+    SealedBlob, SealedRecord, Token, TokenRecord,
 };
 use twinkeep_core::topology::{Misplaced, NodeRole, Placement, Standing};
 use twinkeep_testkit::memory::Memory;
@@ -78,11 +81,12 @@ impl Node {
                 epoch: Epoch::FIRST,
                 command_keys: vec![CommandKey { epoch: Epoch::FIRST, public: public(&self.key) }],
                 roots: Roots { node: vec![1], caller: vec![2], endpoint: vec![3] },
-                operators: vec![],
+                operators: OPERATORS.map(operator).to_vec(),
                 dev: true,
                 preferred_zone: None,
                 domain: "twinkeep.example".into(),
                 revision: Revision::FIRST,
+                approvals_min: 2,
             },
             node: record(1, NodeRole::Data, "a", 1, Standing::Voter),
             seals: vec![],
@@ -222,13 +226,39 @@ fn record(id: u64, role: NodeRole, zone: &str, host: u8, standing: Standing) -> 
     }
 }
 
-fn admit(node: &NodeRecord) -> Command {
-    Command::AdmitNode {
+/// The operators with the seeds of their signing keys; any two approve.
+const OPERATORS: [(&str, u8); 3] = [("ann", 101), ("bob", 102), ("cho", 103)];
+
+fn operator((name, seed): (&str, u8)) -> Operator {
+    let recipient = format!("age1{name}");
+    Operator { name: caller(name), recipient, signing_key: public(&pair(seed)) }
+}
+
+fn order(node: &NodeRecord) -> AdmissionOrder {
+    AdmissionOrder {
+        cluster: CLUSTER,
+        incarnation: Incarnation::FIRST,
         spki_sha256: node.spki_sha256,
         role: node.role,
         zone: node.placement.zone.clone(),
         expires_ms: START_MS + 60_000,
     }
+}
+
+fn approval(name: &str, seed: u8, order: &AdmissionOrder) -> Approval {
+    let signature = pair(seed).sign(&order.message());
+    Approval { operator: caller(name), signature: signature.as_ref().try_into().unwrap() }
+}
+
+fn admit_with(order: &AdmissionOrder, approvals: Vec<Approval>) -> Command {
+    let AdmissionOrder { spki_sha256, role, zone, expires_ms, .. } = order.clone();
+    Command::AdmitNode { spki_sha256, role, zone, expires_ms, approvals }
+}
+
+fn admit(node: &NodeRecord) -> Command {
+    let order = order(node);
+    let approvals = OPERATORS[..2].iter().map(|(name, seed)| approval(name, *seed, &order));
+    admit_with(&order, approvals.collect())
 }
 
 fn join(cluster: &mut Node, node: &NodeRecord) -> Outcome {

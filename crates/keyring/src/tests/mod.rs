@@ -82,6 +82,7 @@ impl Cluster {
             preferred_zone: None,
             domain: "kms.test".to_owned(),
             revision: Revision::FIRST,
+            approvals_min: quorum.threshold(),
         }
         .store(&mut state);
         founded.seals.iter().for_each(|seal| seal.store(&mut state));

@@ -85,6 +85,7 @@ fn state() -> Memory {
         preferred_zone: None,
         domain: "example".to_owned(),
         revision: Revision::FIRST,
+        approvals_min: 1,
     };
     cluster.store(&mut state);
     node(1, NodeRole::Data).store(&mut state);

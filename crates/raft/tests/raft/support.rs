@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep};
 use tonic::Extensions;
 use tonic::transport::{Channel, Endpoint, Server};
+use twinkeep_core::admission::Approval;
 use twinkeep_core::apply::Trust;
 use twinkeep_core::clock::Clock;
 use twinkeep_core::command::{
@@ -25,7 +26,7 @@ use twinkeep_core::command::{
 use twinkeep_core::id::{ClusterId, Epoch, Incarnation, NodeId, Revision};
 use twinkeep_core::outcome::{Applied, Outcome};
 use twinkeep_core::record::{
-    Binding, ClusterRecord, ClusterVersion, CommandKey, NodeRecord, Roots,
+    Binding, ClusterRecord, ClusterVersion, CommandKey, NodeRecord, Operator, Roots,
 };
 use twinkeep_core::topology::{NodeRole, Placement, Standing};
 use twinkeep_pki::tls::PeerTls;
@@ -48,6 +49,9 @@ pub(crate) static KEY: LazyLock<Ed25519KeyPair> =
 /// Somebody else's.
 pub(crate) static STRANGER: LazyLock<Ed25519KeyPair> =
     LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[8; 32]).unwrap());
+/// The only operator's: signs approvals of admissions.
+static OPERATOR: LazyLock<Ed25519KeyPair> =
+    LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap());
 
 pub(crate) fn public(key: &Ed25519KeyPair) -> [u8; 32] {
     key.public_key().as_ref().try_into().unwrap()
@@ -231,6 +235,28 @@ pub(crate) struct Cluster {
     is_trusting: bool,
 }
 
+/// The cluster as it begins.
+fn record() -> ClusterRecord {
+    ClusterRecord {
+        id: CLUSTER,
+        incarnation: Incarnation::FIRST,
+        version: ClusterVersion::NEWEST,
+        epoch: Epoch::FIRST,
+        command_keys: vec![CommandKey { epoch: Epoch::FIRST, public: public(&KEY) }],
+        roots: Roots { node: vec![1], caller: vec![2], endpoint: vec![3] },
+        operators: vec![Operator {
+            name: "operator".parse().unwrap(),
+            recipient: "age1operator".to_owned(),
+            signing_key: public(&OPERATOR),
+        }],
+        dev: true,
+        preferred_zone: None,
+        domain: "example".to_owned(),
+        revision: Revision::FIRST,
+        approvals_min: 1,
+    }
+}
+
 fn everybody() -> Arc<dyn PeerTrust> {
     Arc::new(|_, _, _: &[u8; 32]| true)
 }
@@ -377,19 +403,7 @@ impl Cluster {
         let contact = Contact::new(machine.address.to_string());
         self.node(1).initialize(contact).await.unwrap();
         let genesis = Genesis {
-            cluster: ClusterRecord {
-                id: CLUSTER,
-                incarnation: Incarnation::FIRST,
-                version: ClusterVersion::NEWEST,
-                epoch: Epoch::FIRST,
-                command_keys: vec![CommandKey { epoch: Epoch::FIRST, public: public(&KEY) }],
-                roots: Roots { node: vec![1], caller: vec![2], endpoint: vec![3] },
-                operators: Vec::new(),
-                dev: true,
-                preferred_zone: None,
-                domain: "example".to_owned(),
-                revision: Revision::FIRST,
-            },
+            cluster: record(),
             node: machine.record.clone(),
             seals: Vec::new(),
             sealed: Vec::new(),
@@ -450,12 +464,13 @@ impl Cluster {
         let machine = &self.machines[&number];
         let through =
             *self.running.keys().find(|n| self.machines[n].role == NodeRole::Data).unwrap();
-        let admit = Command::AdmitNode {
-            spki_sha256: machine.record.spki_sha256,
-            role: machine.role,
-            zone: machine.record.placement.zone.clone(),
-            expires_ms: machine.watch.unix_ms() + 60_000,
-        };
+        let (spki_sha256, role) = (machine.record.spki_sha256, machine.role);
+        let zone = machine.record.placement.zone.clone();
+        let expires_ms = machine.watch.unix_ms() + 60_000;
+        let order = record().admission_order(spki_sha256, role, zone.clone(), expires_ms);
+        let signature = OPERATOR.sign(&order.message()).as_ref().try_into().unwrap();
+        let approvals = vec![Approval { operator: "operator".parse().unwrap(), signature }];
+        let admit = Command::AdmitNode { spki_sha256, role, zone, expires_ms, approvals };
         let outcomes = self.apply(through, vec![admit]).await;
         let [Outcome::Applied(Applied::Admission(admission))] = outcomes.as_slice() else {
             panic!("{outcomes:?}")

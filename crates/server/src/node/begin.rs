@@ -194,6 +194,8 @@ impl Plan {
                 preferred_zone: self.preferred_zone,
                 domain: self.domain,
                 revision: Revision::FIRST,
+                // Who can take the root key out together may let a node in that is given it.
+                approvals_min: self.recovery.threshold(),
             },
             node,
             seals: founded.seals,

@@ -10,13 +10,15 @@ use twinkeep_api::ports::{
     Admit, Admitted, ClusterControl, ClusterError, Committed, ControlError, ControlPlane,
     IssueError, NodeStatus, PeerHealth, Topology, TopologyEndpoint, UnsealProgress, UnsealSecret,
 };
+use twinkeep_core::apply::now_ms;
 use twinkeep_core::clock::Clock;
-use twinkeep_core::command::{Batch, Command, Proposal, StandingChange};
+use twinkeep_core::command::{Command, Proposal, StandingChange};
 use twinkeep_core::id::NodeId;
 use twinkeep_core::name::CallerName;
 use twinkeep_core::outcome::{Applied, Outcome, Refusal};
-use twinkeep_core::record::{Admission, ClusterRecord, NodeRecord, Record};
+use twinkeep_core::record::{ClusterRecord, NodeRecord, Record};
 use twinkeep_core::topology::{NodeRole, Standing};
+use twinkeep_keyring::CommandVerifier;
 use twinkeep_pki::pem;
 use twinkeep_raft::Node;
 use twinkeep_storage::StateDb;
@@ -96,6 +98,18 @@ impl Cluster {
             .ok_or(ClusterError::Refused(Refusal::NoNode(node)))
     }
 
+    /// Refuses at once what every node would refuse when it applies the admission.
+    fn check_approvals(&self, spki_sha256: [u8; 32], admit: &Admit) -> Result<(), ClusterError> {
+        let view = self.state.latest();
+        let cluster = ClusterRecord::load(&view, &()).map_err(ControlError::Fault)?;
+        let cluster = cluster.ok_or(ControlError::NoLeader)?;
+        let (role, zone) = (admit.role, admit.zone.clone());
+        let order = cluster.admission_order(spki_sha256, role, zone, admit.expires_ms);
+        // The replicated clock stands still while nobody changes anything, and is moved before the admission.
+        let now_ms = now_ms(&view).map_err(ControlError::Fault)?.max(self.clock.unix_ms());
+        Ok(order.check(&admit.approvals, &cluster, now_ms, &CommandVerifier)?)
+    }
+
     /// Writes the pass of an admitted node.
     fn pass(&self, node: NodeId, admit: &Admit) -> Result<String, ClusterError> {
         let view = self.state.latest();
@@ -161,14 +175,11 @@ impl ClusterControl for Cluster {
         let key = requested_key(&node.csr_pem).map_err(request_error)?;
         // A sealed node could record the admission and then not certify it.
         self.issuer.nodes(&self.state.latest()).map_err(request_error)?;
-        // The replicated clock may be behind this node's by as much as a batch may be old.
-        let longest_ms = Admission::LIFE_MAX_MS - Batch::LIFE_MS;
-        let lifetime_ms =
-            u64::try_from(node.lifetime.as_millis()).unwrap_or(u64::MAX).min(longest_ms);
-        let expires_ms = self.clock.unix_ms().saturating_add(lifetime_ms);
-        let (role, zone) = (node.role, node.zone.clone());
         let spki_sha256 = key.sha256();
-        let command = Command::AdmitNode { spki_sha256, role, zone, expires_ms };
+        self.check_approvals(spki_sha256, &node)?;
+        let (role, zone, expires_ms) = (node.role, node.zone.clone(), node.expires_ms);
+        let approvals = node.approvals.clone();
+        let command = Command::AdmitNode { spki_sha256, role, zone, expires_ms, approvals };
         let (applied, index) = self.command(actor, command, deadline).await?;
         let Applied::Admission(admission) = applied else {
             return Err(ClusterError::Failed("an admission led to something else".into()));

@@ -14,7 +14,7 @@ use twinkeep_core::id::NodeId;
 use twinkeep_core::name::CallerName;
 use twinkeep_core::outcome::{Applied, Outcome, Refusal};
 
-use super::{MemoryControl, START_MS, TestVault};
+use super::{MemoryControl, TestVault};
 
 pub(crate) struct FakeCluster {
     vault: Arc<TestVault>,
@@ -74,12 +74,12 @@ impl ClusterControl for FakeCluster {
         node: Admit,
         _: Instant,
     ) -> Result<Admitted, ClusterError> {
-        let life_ms = u64::try_from(node.lifetime.as_millis()).unwrap();
         let command = Command::AdmitNode {
             spki_sha256: [6; 32],
             role: node.role,
             zone: node.zone,
-            expires_ms: START_MS + life_ms,
+            expires_ms: node.expires_ms,
+            approvals: node.approvals,
         };
         let committed = self.control.apply(Some(actor.as_str()), command);
         match committed.outcome {

@@ -18,7 +18,7 @@ use twinkeep_core::name::InstanceName;
 use twinkeep_core::outcome::{Applied, Outcome};
 use twinkeep_core::record::{
     Binding, ClusterRecord, ClusterVersion, CommandKey, InstanceKind, KeyRecord, NodeRecord,
-    Record as _, Roots,
+    Operator, Record as _, Roots,
 };
 use twinkeep_core::state::Read;
 use twinkeep_core::topology::{NodeRole, Placement, Standing};
@@ -26,12 +26,24 @@ use twinkeep_testkit::memory::Memory;
 
 use super::{CLUSTER, START_MS, TestVault, caller};
 
-/// Signatures are the core's matter; here every batch is believed.
-struct BelieveAll;
+/// Who approves admissions; any two of them.
+pub(crate) const OPERATORS: [&str; 3] = ["ann", "bob", "cho"];
 
-impl SignatureVerifier for BelieveAll {
-    fn verify(&self, _: &[u8; 32], _: &[u8], _: &[u8; 64]) -> bool {
-        true
+fn operator(name: &str) -> Operator {
+    let mut signing_key = [0; 32];
+    signing_key[..3].copy_from_slice(name.as_bytes());
+    Operator { name: caller(name), recipient: format!("age1{name}"), signing_key }
+}
+
+/// A signature that nobody believes.
+pub(crate) const FORGED: [u8; 64] = [0xff; 64];
+
+/// Signatures are the core's matter; here all are believed but one.
+struct BelieveMost;
+
+impl SignatureVerifier for BelieveMost {
+    fn verify(&self, _: &[u8; 32], _: &[u8], signature: &[u8; 64]) -> bool {
+        *signature != FORGED
     }
 }
 
@@ -64,11 +76,12 @@ impl MemoryControl {
                 epoch: Epoch::FIRST,
                 command_keys: vec![CommandKey { epoch: Epoch::FIRST, public: [1; 32] }],
                 roots: Roots { node: vec![1], caller: vec![2], endpoint: vec![3] },
-                operators: vec![],
+                operators: OPERATORS.map(operator).to_vec(),
                 dev: true,
                 preferred_zone: None,
                 domain: "twinkeep.example".into(),
                 revision: Revision::FIRST,
+                approvals_min: 2,
             },
             node: node_record(),
             seals: vec![],
@@ -142,7 +155,7 @@ impl MemoryControl {
         let trust = Trust { cluster: CLUSTER, genesis_key: [1; 32] };
         let mut next = Memory::clone(&state);
         let mut outcomes =
-            apply_entry(&mut next, index, &signed.to_bytes(), &trust, &BelieveAll).unwrap();
+            apply_entry(&mut next, index, &signed.to_bytes(), &trust, &BelieveMost).unwrap();
         *state = Arc::new(next);
         self.applied.store(index, Ordering::Release);
         Committed { outcome: outcomes.remove(0), index }

@@ -41,7 +41,7 @@ use twinkeep_proto::v1::instance_service_client::InstanceServiceClient;
 use twinkeep_proto::v1::key_service_client::KeyServiceClient;
 
 pub(crate) use cluster::FakeCluster;
-pub(crate) use control::MemoryControl;
+pub(crate) use control::{FORGED, MemoryControl, OPERATORS};
 pub(crate) use vault::TestVault;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_bytes([0x10; 16]);
