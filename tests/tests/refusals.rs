@@ -133,7 +133,7 @@ async fn foreign_certificates_folders_and_ids_are_refused() -> anyhow::Result<()
     // The pass once more, on an empty disk.
     let again = a2.empty("again")?;
     fs::copy(a2.data.join("node.key"), again.join("node.key"))?;
-    a2.expect_refused(&again, "the cluster refuses this node")?;
+    a2.expect_refused(&again, "the cluster refuses this node: node id 2 was used before")?;
 
     // Certificates: another node's, alone and with its key; another cluster's.
     let borrowed = a2.copy("borrowed")?;

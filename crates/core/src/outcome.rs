@@ -148,7 +148,10 @@ pub enum Refusal {
     #[n(16)]
     NoNode(#[n(0)] NodeId),
     /// The id belongs to another node, or once did.
-    #[error("node id {0} is taken; ids are never given again, admit the node anew")]
+    #[error(
+        "node id {0} was used before, and ids are never given again: give the node an empty data folder and admit \
+         its new key"
+    )]
     #[n(17)]
     NodeIdTaken(#[n(0)] NodeId),
     /// The node has no admission, or another one.

@@ -62,12 +62,13 @@ impl<S: Write> Apply<'_, S> {
     }
 
     pub(super) fn join_node(&mut self, node: NodeRecord, cluster: &ClusterRecord) -> Done {
-        let Some(admission) = Admission::load(self.state, &node.spki_sha256)? else {
-            return refuse(Refusal::NotAdmitted);
-        };
+        // Asked first: a node that comes with its old key and an empty disk has no admission either.
         if NodeRecord::load(self.state, &node.id)?.is_some() {
             return refuse(Refusal::NodeIdTaken(node.id));
         }
+        let Some(admission) = Admission::load(self.state, &node.spki_sha256)? else {
+            return refuse(Refusal::NotAdmitted);
+        };
         let as_admitted = admission.node == node.id
             && admission.role == node.role
             && admission.zone == node.placement.zone
