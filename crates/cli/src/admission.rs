@@ -13,17 +13,16 @@ use twinkeep_client::{Client, v1};
 use twinkeep_core::admission::{AdmissionOrder, Approval};
 use twinkeep_core::id::{ClusterId, Incarnation};
 use twinkeep_core::name::ZoneName;
-use twinkeep_core::record::Admission;
 use twinkeep_core::topology::NodeRole;
 use twinkeep_pki::OrderFile;
 use twinkeep_pki::order::requested_key;
 
 use crate::output::{Format, Sink, line, time};
 
-/// Longest life of an order, in seconds.
-const LIFETIME_S_MAX: u64 = Admission::LIFE_MAX_MS / 1000;
-/// Life of an order where nobody names one: a minute below the longest, since clocks differ.
-pub(crate) const LIFETIME_S: u64 = LIFETIME_S_MAX - 60;
+/// Longest life of an order, in seconds: a minute below what the cluster takes, since clocks differ.
+const LIFETIME_S_MAX: u64 = AdmissionOrder::LIFE_MAX_MS / 1000 - 60;
+/// Life of an order where nobody names one, in seconds: a working day.
+pub(crate) const LIFETIME_S: u64 = 8 * 3600;
 
 /// Whom to admit.
 #[derive(Debug, clap::Args)]
@@ -37,7 +36,7 @@ pub(crate) struct Order {
     /// The zone that the node stands in.
     #[arg(long)]
     zone: ZoneName,
-    /// How long order and admission hold from now on; at most 600.
+    /// How long the operators have, from now on. Once admitted the node has ten minutes.
     #[arg(
         long,
         value_name = "SECONDS",

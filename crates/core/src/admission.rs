@@ -15,7 +15,7 @@
 //! | 38     | 8    | incarnation                                          |
 //! | 46     | 32   | SHA-256 of the node's public key (SPKI DER)          |
 //! | 78     | 1    | role: 0x01 data, 0x02 witness                        |
-//! | 79     | 8    | until when it holds, milliseconds since 1970         |
+//! | 79     | 8    | until when the order holds, milliseconds since 1970  |
 //! | 87     | 1    | n, length of the zone's name                         |
 //! | 88     | n    | zone                                                 |
 //!
@@ -29,7 +29,7 @@ use crate::command::{Purpose, SignatureVerifier};
 use crate::id::{ClusterId, Incarnation, hex_into, unhex};
 use crate::name::{CallerName, ZoneName};
 use crate::outcome::Refusal;
-use crate::record::{Admission, ClusterRecord};
+use crate::record::ClusterRecord;
 use crate::topology::NodeRole;
 
 /// The kind of an order that admits a node.
@@ -48,11 +48,14 @@ pub struct AdmissionOrder {
     pub role: NodeRole,
     /// Where it has to stand.
     pub zone: ZoneName,
-    /// When order and admission lapse, by the replicated clock.
+    /// When the order lapses, by the replicated clock.
     pub expires_ms: UnixMs,
 }
 
 impl AdmissionOrder {
+    /// Longest life of an order, in milliseconds: a day, so that operators in several places have time to
+    /// look at it. The admission that it leads to is short ([`crate::record::Admission::LIFE_MAX_MS`]).
+    pub const LIFE_MAX_MS: u64 = 24 * 3600 * 1000;
     /// Most approvals of an order: one of each operator, and a cluster has at most as many.
     pub const APPROVALS_MAX: usize = ClusterRecord::OPERATORS_MAX;
 
@@ -119,7 +122,7 @@ impl AdmissionOrder {
         if expires_ms <= now_ms {
             return Err(Refusal::AdmissionLapsed { expires_ms, now_ms });
         }
-        if expires_ms - now_ms > Admission::LIFE_MAX_MS {
+        if expires_ms - now_ms > Self::LIFE_MAX_MS {
             return Err(Refusal::AdmissionTooLong { expires_ms, now_ms });
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What came of a command. A refusal is an outcome, replicated and the same on every node.
 
+use crate::admission::AdmissionOrder;
 use crate::clock::UnixMs;
 use crate::id::{InstanceId, KeyId, NodeId, Revision};
 use crate::key::{IllegalTransition, KeySpec, KeyUsage};
@@ -160,12 +161,12 @@ pub enum Refusal {
     )]
     #[n(18)]
     NotAdmitted,
-    /// The admission would last too long.
+    /// The order would last too long.
     #[error(
-        "the order would hold for {} s more, and an admission lasts at most {} s: write one that ends sooner and \
-         have it approved",
+        "the order would hold for {} s more, and an order lasts at most {} s: write one that ends sooner and have \
+         it approved",
         seconds(*.expires_ms, *.now_ms),
-        Admission::LIFE_MAX_MS / 1000
+        AdmissionOrder::LIFE_MAX_MS / 1000
     )]
     #[n(19)]
     AdmissionTooLong {
@@ -203,7 +204,7 @@ pub enum Refusal {
     #[error("the cluster would have no voter left; promote another node first")]
     #[n(24)]
     LastVoter,
-    /// The admission is over before it began.
+    /// The order is over.
     #[error(
         "the order lapsed {} s ago: write a new one and have it approved again",
         seconds(*.now_ms, *.expires_ms)

@@ -40,7 +40,7 @@ pub struct Founding<'a> {
     pub operators: &'a [Operator],
     /// How many operators open the recovery bundle.
     pub recovery: Quorum,
-    /// Allows a passphrase and a single operator.
+    /// Allows a passphrase.
     pub dev: bool,
 }
 

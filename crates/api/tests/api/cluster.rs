@@ -69,12 +69,12 @@ fn approval(operator: &str, signature: Vec<u8>) -> v1::Approval {
 }
 
 #[tokio::test]
-async fn node_is_admitted_for_ten_minutes_at_most() {
+async fn order_of_more_than_a_day_or_of_none_is_refused() {
     let node = TestNode::start().await;
     let mut clusters = node.clusters("operator");
-    let status = clusters.admit_node(admission(600_001, &OPERATORS)).await.unwrap_err();
+    let status = clusters.admit_node(admission(86_400_001, &OPERATORS)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().contains("at most 600 s"), "{}", status.message());
+    assert!(status.message().contains("at most 86400 s"), "{}", status.message());
     let mut request = admission(600_000, &OPERATORS);
     request.expires_unix_ms = START_MS;
     let status = clusters.admit_node(request.clone()).await.unwrap_err();

@@ -37,6 +37,7 @@ impl<S: Write> Apply<'_, S> {
             return refuse(Refusal::LimitReached { what, max: Admission::OPEN_MAX as u64 });
         }
         let node = self.next_node_id(&nodes)?;
+        let expires_ms = expires_ms.min(now.saturating_add(Admission::LIFE_MAX_MS));
         let admission = Admission { spki_sha256, node, role, zone, expires_ms };
         admission.store(self.state);
         Ok(Ok(Applied::Admission(Box::new(admission))))

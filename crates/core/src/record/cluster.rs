@@ -85,7 +85,7 @@ pub struct ClusterRecord {
     /// Who holds the recovery bundle and approves admissions.
     #[n(6)]
     pub operators: Vec<Operator>,
-    /// Whether short cuts for trying things out are allowed (a passphrase seal, a single operator).
+    /// Whether a passphrase may seal the keys, for trying things out.
     #[n(7)]
     pub dev: bool,
     /// The zone that is allowed to hold a majority of the voters, in a cluster without a third place.

@@ -111,12 +111,15 @@ fn order_that_is_over_or_lasts_too_long_is_refused() {
         let lapsed = Refusal::AdmissionLapsed { expires_ms, now_ms: START_MS };
         assert_eq!(check(&mut cluster, &until(expires_ms)), lapsed);
     }
-    let last = START_MS + Admission::LIFE_MAX_MS;
+    let last = START_MS + AdmissionOrder::LIFE_MAX_MS;
     for expires_ms in [last + 1, u64::MAX] {
         let long = Refusal::AdmissionTooLong { expires_ms, now_ms: START_MS };
         assert_eq!(check(&mut cluster, &until(expires_ms)), long);
     }
     assert!(admitted(&mut cluster, &until(last), signed_by_two(&until(last))));
+    // The node that it lets in has less time than the operators had.
+    let open = Admission::all(&cluster.state).unwrap();
+    assert_eq!(open[0].expires_ms, START_MS + Admission::LIFE_MAX_MS);
     // By the replicated clock, whatever anybody's own says.
     let short = until(START_MS + 20_000);
     cluster.apply_one(Command::Clock { unix_ms: START_MS + 20_000 });
