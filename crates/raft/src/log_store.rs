@@ -14,8 +14,8 @@ use futures::{Stream, TryStreamExt};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
-use twinkeep_storage::LogDb;
 use twinkeep_storage::log::{Done, WriteError};
+use twinkeep_storage::{LogDb, StateDb};
 
 use crate::blocking::blocking;
 use crate::codec::{decode_entry, decode_log_id, decode_vote};
@@ -27,13 +27,15 @@ use crate::types::{Entry, LogId, TypeConfig, Vote};
 #[derive(Clone)]
 pub struct LogStore {
     db: Arc<LogDb>,
+    /// Made durable before entries that it holds are thrown away.
+    state: Arc<StateDb>,
 }
 
 impl LogStore {
-    /// Takes an open log.
+    /// Takes an open log and the state that its entries are applied to.
     #[must_use]
-    pub fn new(db: Arc<LogDb>) -> Self {
-        Self { db }
+    pub fn new(db: Arc<LogDb>, state: Arc<StateDb>) -> Self {
+        Self { db, state }
     }
 
     fn last_log_id(&self) -> io::Result<Option<LogId>> {
@@ -140,7 +142,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
-        blocking(|| self.db.purge(log_id.index, marker(&log_id))).map_err(io::Error::other)
+        // Commits to the state are not synced, the purge is. A power cut after it would leave a state
+        // below the purged log: the entries between were nowhere, and the node would not start.
+        blocking(|| {
+            self.state.flush().map_err(io::Error::other)?;
+            self.db.purge(log_id.index, marker(&log_id)).map_err(io::Error::other)
+        })
     }
 }
 

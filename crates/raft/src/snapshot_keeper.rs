@@ -4,6 +4,10 @@
 //! one and the witness fetch one from a data node that has; what lies beyond the entries applied
 //! here waits until it does not. openraft is then told that there is a new one, and purges the log at
 //! most up to it.
+//!
+//! The state is synced before openraft is told. Its commits are not, a fetched snapshot is: a power
+//! cut would leave a state below the snapshots that are kept, which count for nothing then, and below
+//! the log that was purged behind them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +16,7 @@ use tokio::time::sleep;
 use tonic::Status;
 use twinkeep_core::topology::NodeRole;
 
+use crate::blocking::blocking;
 use crate::node::Shared;
 use crate::snapshot::SnapshotData;
 use crate::transport::fetch_snapshot;
@@ -33,6 +38,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         };
         let Some(kept) = kept else { continue };
         tracing::info!(last = ?kept.last_log_id(), "a new snapshot is kept");
+        if let Err(error) = blocking(|| shared.state.flush()) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the state is not on disk; the log stays for the next snapshot");
+            continue;
+        }
         if shared.raft.trigger().snapshot().await.is_err() {
             return;
         }

@@ -1,5 +1,6 @@
 //! What a node keeps on disk, checked to fit together before Raft sees any of it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -51,14 +52,29 @@ pub enum StoresError {
     /// The newest snapshot is not readable.
     #[error("the newest snapshot cannot be read")]
     Snapshot(#[from] Unusable),
-    /// The log was purged and no snapshot has what is gone.
+    /// The log was purged and no snapshot has all that is gone.
     #[error(
-        "the log was purged up to entry {purged} and there is no snapshot: join as a fresh node"
+        "the log was purged up to entry {purged}, the newest snapshot holds {}: join as a fresh node",
+        Held(*.newest)
     )]
     NoSnapshot {
         /// The last purged entry.
         purged: u64,
+        /// The last entry of the newest snapshot, if there is one.
+        newest: Option<u64>,
     },
+}
+
+/// How far a snapshot reaches, in words.
+struct Held(Option<u64>);
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(index) => write!(f, "entries up to {index}"),
+            None => f.write_str("nothing"),
+        }
+    }
 }
 
 /// The same, as Raft uses it.
@@ -86,11 +102,7 @@ impl Stores {
         self.log.check_applied(applied_index)?;
         self.state.view(|state| self.roster.refresh(state))?;
         let snapshots = Snapshots::new(self);
-        if let Some((purged, _)) = self.log.purged()
-            && snapshots.newest()?.is_none()
-        {
-            return Err(StoresError::NoSnapshot { purged });
-        }
+        self.check_purged(&snapshots)?;
         let (told, heard) = watch::channel(applied_index);
         let state_machine = StateMachine {
             state: Arc::clone(&self.state),
@@ -102,7 +114,19 @@ impl Stores {
             applied,
             told,
         };
-        let log = LogStore::new(Arc::clone(&self.log));
+        let log = LogStore::new(Arc::clone(&self.log), Arc::clone(&self.state));
         Ok(Opened { log, state_machine, applied: heard, snapshots })
+    }
+
+    /// Refuses a newest snapshot that ends below the purged log, as one does when those after it are
+    /// torn: a peer that got it would lack the entries between, and this log has them no more.
+    fn check_purged(&self, snapshots: &Snapshots) -> Result<(), StoresError> {
+        let Some((purged, _)) = self.log.purged() else { return Ok(()) };
+        let newest = snapshots.newest()?.and_then(|newest| newest.last_log_id());
+        let newest = newest.map(|id| id.index);
+        if newest < Some(purged) {
+            return Err(StoresError::NoSnapshot { purged, newest });
+        }
+        Ok(())
     }
 }

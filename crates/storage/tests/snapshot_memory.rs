@@ -1,10 +1,10 @@
 //! The promise: a snapshot of 1 GiB of state is taken, sent, received and installed in less than
-
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 //! 256 MiB of memory beyond what the process had before. Measured from before the databases are
 //! opened, so their caches and memtables count too, those of sender and receiver.
 //!
 //! `TWINKEEP_SNAPSHOT_BYTES` sets another size of the state.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::convert::Infallible;
 use std::fs;

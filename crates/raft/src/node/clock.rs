@@ -1,13 +1,16 @@
 //! The replicated clock: a leader that is an unsealed data node puts its time in front of a batch.
 //!
 //! A leader cannot stamp batches that others signed, so time is a command of its own. It is proposed
-//! only while the leader's clock agrees with a data node of each living zone: one wrong clock must
-//! not expire what everybody holds.
+//! only while the leader's clock agrees with another data node of each living zone, its own included,
+//! and with one at all: the replicated clock never goes back, so one wrong clock would refuse every
+//! batch of the others until real time has caught up. Without a stamp time stands still and writes go
+//! on. A cluster of one data node has nobody to ask and stamps alone.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
 use twinkeep_core::apply::now_ms;
 use twinkeep_core::clock::UnixMs;
@@ -46,6 +49,15 @@ impl Stamp {
     }
 }
 
+/// Why this node's time does not become the cluster's.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Discord {
+    #[error("this clock disagrees with all that were read in {0}")]
+    Zone(ZoneName),
+    #[error("no other data node was heard that could confirm this clock")]
+    Unheard,
+}
+
 impl Shared {
     /// Proposes this node's time if it leads, is unsealed, and the replicated clock is stale.
     ///
@@ -58,12 +70,20 @@ impl Shared {
         };
         // Zero: the cluster has not begun.
         let is_due = replicated != 0 && now.saturating_sub(replicated) > STALE_MS;
-        if !is_due || !self.raft.is_leader() || !self.stamp.take_turn(now) {
+        if !is_due || !self.raft.is_leader() {
             return;
         }
-        if let Err(zone) = self.check_agreement() {
-            tracing::error!(%zone, "this clock disagrees with the zone's; time stands still");
+        let discord = self.check_agreement().err();
+        // A fresh leader hears of the others within a moment: the turn is left to the next batch.
+        // Peers that stay silent are warned of where they are called.
+        if discord == Some(Discord::Unheard) {
+            return tracing::debug!("nobody confirms this clock; time stands still");
+        }
+        if !self.stamp.take_turn(now) {
             return;
+        }
+        if let Some(discord) = discord {
+            return tracing::error!(%discord, "time stands still");
         }
         let proposal =
             Proposal { actor: None, token: None, command: Command::Clock { unix_ms: now } };
@@ -75,34 +95,52 @@ impl Shared {
         }
     }
 
-    /// Compares this clock with the other living zones'; names the first zone that disagrees.
-    fn check_agreement(&self) -> Result<(), ZoneName> {
+    /// Compares this clock with those of the other data nodes.
+    fn check_agreement(&self) -> Result<(), Discord> {
         let records = self.roster.records();
-        let own_zone = records.get(&self.me.node.get()).map(|record| &record.placement.zone);
+        // A leader that has not applied yet how the others joined must not take itself for alone.
+        if self.is_behind(&records) {
+            return Err(Discord::Unheard);
+        }
         let others = records.values().filter(|record| {
             record.role == NodeRole::Data
                 && record.standing != Standing::Removed
-                && Some(&record.placement.zone) != own_zone
+                && record.id != self.me.node
         });
         agreement(others, &self.links.readings(), Instant::now())
     }
+
+    /// Tells whether the log, whose newest membership counts at once, names nodes that the records do
+    /// not have yet: after a crash the state may be an earlier one.
+    fn is_behind(&self, records: &BTreeMap<u64, NodeRecord>) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let mut members = metrics.membership_config.membership().nodes();
+        members.any(|(node, _)| !records.contains_key(node))
+    }
 }
 
+/// Judges this clock by what was read from the other data nodes.
 fn agreement<'a>(
-    data_nodes: impl Iterator<Item = &'a NodeRecord>,
+    others: impl Iterator<Item = &'a NodeRecord>,
     readings: &BTreeMap<u64, Reading>,
     now: Instant,
-) -> Result<(), ZoneName> {
+) -> Result<(), Discord> {
     let mut zones: BTreeMap<&ZoneName, bool> = BTreeMap::new();
-    for node in data_nodes {
+    let mut is_alone = true;
+    for node in others {
+        is_alone = false;
         let Some(reading) = readings.get(&node.id.get()) else { continue };
         if now.saturating_duration_since(reading.at) <= SILENCE_MAX {
             let agrees = reading.clock_ahead_ms.unsigned_abs() <= APART_MS_MAX;
             *zones.entry(&node.placement.zone).or_default() |= agrees;
         }
     }
+    if zones.is_empty() && !is_alone {
+        return Err(Discord::Unheard);
+    }
     match zones.into_iter().find(|(_, agrees)| !agrees) {
-        Some((zone, _)) => Err(zone.clone()),
+        Some((zone, _)) => Err(Discord::Zone(zone.clone())),
         None => Ok(()),
     }
 }

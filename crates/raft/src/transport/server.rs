@@ -13,7 +13,8 @@ use twinkeep_proto::peer::v1::peer_service_server::{PeerService, PeerServiceServ
 
 use super::admission::{self, Admission, malformed};
 use super::append::stopped;
-use super::{snapshot_in, snapshot_out, wire};
+use super::snapshot_in::{self, Receptions};
+use super::{snapshot_out, wire};
 use crate::config::MESSAGE_BYTES_MAX;
 use crate::node::{FORWARDED_PROPOSAL_TIMEOUT, Shared, answer_proposal};
 
@@ -24,6 +25,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct PeerServer {
     pub(super) admission: Admission,
     pub(super) shared: Arc<Shared>,
+    pub(super) receptions: Receptions,
 }
 
 impl PeerServer {
@@ -33,7 +35,7 @@ impl PeerServer {
         shared: Arc<Shared>,
     ) -> PeerServiceServer<Self> {
         let admission = Admission { me: shared.me, wire, roster: Arc::clone(&shared.roster) };
-        PeerServiceServer::new(Self { admission, shared })
+        PeerServiceServer::new(Self { admission, shared, receptions: Receptions::default() })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }

@@ -3,10 +3,14 @@
 //! The signature over the manifest is checked before a byte of a file is taken, and the files against
 //! the manifest before anything opens them.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use openraft::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 use tonic::{Extensions, Status, Streaming};
 use twinkeep_proto::peer::v1 as pb;
@@ -18,6 +22,24 @@ use super::{Peer, Purpose, wire};
 use crate::blocking::blocking;
 use crate::snapshot::{SnapshotData, Snapshots, Unusable};
 use crate::types::{LogId, SnapshotMeta, Vote};
+
+/// Held while a snapshot arrives.
+type Turn = tokio::sync::Mutex<()>;
+
+/// Lets each peer send one snapshot at a time: copies of one that was signed once would otherwise fill
+/// the disk. One turn per peer, so that none of them can keep the leader's out.
+#[derive(Clone, Default)]
+pub(super) struct Receptions(Arc<Mutex<BTreeMap<u64, Arc<Turn>>>>);
+
+impl Receptions {
+    /// Waits until nothing else arrives from a peer; a leader that begins again may be faster than the
+    /// end of what it broke off.
+    async fn turn(&self, from: u64, limit: Duration) -> Result<OwnedMutexGuard<()>, Status> {
+        let turn = Arc::clone(self.0.lock().entry(from).or_default());
+        let held = timeout(limit, turn.lock_owned()).await;
+        held.map_err(|_| Status::resource_exhausted("another snapshot is arriving from this node"))
+    }
+}
 
 /// Takes in the leader's snapshot and installs it; returns the vote that this node holds then.
 pub(super) async fn install(
@@ -43,6 +65,7 @@ pub(super) async fn install(
         _ => Err(malformed("only chunks follow the head of a snapshot")),
     });
     let limit = shared.config.snapshot_timeout;
+    let _turn = server.receptions.turn(from, limit).await?;
     let signed = &head.signed_manifest;
     let data = receive(&shared.snapshots, signed, chunks, limit, check).await?;
     match shared.raft.install_full_snapshot(vote, data.into_snapshot()).await {
@@ -117,6 +140,16 @@ fn refused(error: Unusable) -> Status {
 mod tests {
     use super::*;
     use crate::types::LeaderId;
+
+    #[tokio::test]
+    async fn each_peer_sends_one_snapshot_at_a_time() {
+        let (receptions, limit) = (Receptions::default(), Duration::from_millis(20));
+        let first = receptions.turn(1, limit).await.unwrap();
+        receptions.turn(1, limit).await.unwrap_err();
+        receptions.turn(2, limit).await.unwrap();
+        drop(first);
+        receptions.turn(1, limit).await.unwrap();
+    }
 
     fn id(term: u64, index: u64) -> Option<LogId> {
         Some(LogId::new(LeaderId { term, node_id: 1 }, index))

@@ -1,6 +1,7 @@
 //! Snapshots: signed by data nodes, handed on by anybody, and the logs that end with them.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -89,6 +90,49 @@ async fn a_purged_log_without_a_snapshot_does_not_start() {
     let refused = cluster.open(5).await.err();
     let is_refused = matches!(refused, Some(OpenError::Stores(StoresError::NoSnapshot { .. })));
     assert!(is_refused, "{refused:?}");
+}
+
+/// The newest ones are torn and an older one is left, with a hole between it and the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_ends_below_the_purged_log_is_not_enough() {
+    let mut cluster = Cluster::five(often()).await;
+    for _ in 0..40 {
+        cluster.tick(1).await;
+    }
+    snapshot_of(&cluster, 5, 30).await;
+    // Nothing is written any more, so no other snapshot arrives while this one is copied.
+    sleep(Duration::from_millis(1_200)).await;
+    let old = snapshot_of(&cluster, 5, 30).await;
+    let folder = cluster.machines[&5].folder.join("snapshots");
+    let aside = cluster.machines[&5].folder.join("aside");
+    copy(&folder, &aside);
+    for _ in 0..120 {
+        cluster.tick(1).await;
+    }
+    snapshot_of(&cluster, 5, old + 60).await;
+    sleep(Duration::from_millis(500)).await;
+    cluster.kill(5);
+    fs::remove_dir_all(&folder).unwrap();
+    fs::rename(&aside, &folder).unwrap();
+    let Some(OpenError::Stores(error)) = cluster.open(5).await.err() else {
+        panic!("it starts");
+    };
+    let StoresError::NoSnapshot { purged, newest } = &error else { panic!("{error:?}") };
+    assert!(newest.is_some() && *newest < Some(*purged), "{error}");
+}
+
+/// Copies the snapshots of a node.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 //! A transaction and the number of the entry that it applies go into one write batch, so the state
 //! never says that it is further than it is. The batch is **not synced**: the log is the truth. After
 //! a power cut the state is that of an earlier entry, whole, and the log brings it forward. What may
-//! be purged from the log is therefore only what a snapshot holds, and
+//! be purged from the log is therefore only what a snapshot holds, after [`StateDb::flush`];
 //! [`crate::LogDb::check_applied`] refuses a state that ends below it.
 //!
 //! Default column family: `0x01` cluster id (16 bytes), `0x02` applied: index (8, big-endian) and
@@ -165,7 +165,8 @@ impl StateDb {
         store.db.write(batch).map_err(|e| Fault::caused("writing to the state", e))
     }
 
-    /// Makes everything written so far durable.
+    /// Makes everything written so far durable. Call it before the log is purged: what the purge takes
+    /// must be on disk here.
     ///
     /// # Errors
     /// [`Fault`] when the store fails.

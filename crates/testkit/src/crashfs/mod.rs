@@ -50,7 +50,7 @@ impl CrashFs {
     /// Mounts an empty one on a folder of its own.
     ///
     /// # Errors
-    /// When `/dev/fuse` is missing or may not be used; tests then say so and skip.
+    /// When `/dev/fuse` is missing or may not be used; tests then fail, unless `TWINKEEP_NO_FUSE=1` says to skip.
     pub fn mount() -> io::Result<Self> {
         sweep()?;
         let folder = tempfile::Builder::new().prefix(NAME_PREFIX).tempdir()?;
