@@ -178,7 +178,7 @@ pub enum Refusal {
         now_ms: UnixMs,
     },
     /// The key joined already.
-    #[error("a node with this public key is recorded already")]
+    #[error("a node with this public key is recorded already, or admitted for something else")]
     #[n(20)]
     KeyJoined,
     /// The placement is not sound.

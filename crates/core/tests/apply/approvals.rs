@@ -160,16 +160,51 @@ fn each_bit_flip_of_an_approval_or_of_what_was_signed_is_refused() {
     }
 }
 
-/// One approval serves one admission: the record that a join leaves, or the open admission, holds the key.
+/// One approval serves one admission: the record that a join leaves holds the key.
 #[test]
 fn approved_order_is_used_once() {
     let mut cluster = Node::begun();
     let node = joiner();
     let order = order(&node);
     assert!(admitted(&mut cluster, &order, signed_by_two(&order)));
-    assert_eq!(refused(&mut cluster, &order, signed_by_two(&order)), Refusal::KeyJoined);
     assert!(matches!(join(&mut cluster, &node), Outcome::Applied(_)));
     assert_eq!(refused(&mut cluster, &order, signed_by_two(&order)), Refusal::KeyJoined);
+}
+
+/// A lost answer took the pass with it, and the node was locked out until the admission lapsed.
+#[test]
+fn order_that_is_repeated_gets_the_open_admission_again() {
+    let mut cluster = Node::begun();
+    let node = joiner();
+    let first = order(&node);
+    let answer = cluster.apply_one(admit_with(&first, signed_by_two(&first)));
+    assert!(matches!(answer, Outcome::Applied(Applied::Admission(_))), "{answer:?}");
+    let before = cluster.state.clone();
+    // Also when it was approved anew, to a later end: the open one keeps its own.
+    let later = AdmissionOrder { expires_ms: first.expires_ms + 1_000, ..first.clone() };
+    for again in [&first, &later] {
+        let repeated = cluster.apply_one(admit_with(again, signed_by_two(again)));
+        assert_eq!(repeated, answer);
+        assert_eq!(cluster.state, before, "a repetition changed the state");
+    }
+    assert!(matches!(join(&mut cluster, &node), Outcome::Applied(_)));
+}
+
+#[test]
+fn open_admission_is_given_to_nobody_else() {
+    let mut cluster = Node::begun();
+    let first = order(&joiner());
+    assert!(admitted(&mut cluster, &first, signed_by_two(&first)));
+    let none = Refusal::TooFewApprovals { given: 0, needed: 2 };
+    assert_eq!(refused(&mut cluster, &first, vec![]), none);
+    let others = [
+        AdmissionOrder { role: NodeRole::Witness, ..first.clone() },
+        AdmissionOrder { zone: "a".parse().unwrap(), ..first.clone() },
+    ];
+    for other in others {
+        let approvals = signed_by_two(&other);
+        assert_eq!(refused(&mut cluster, &other, approvals), Refusal::KeyJoined, "{other:?}");
+    }
 }
 
 #[test]
