@@ -1,6 +1,7 @@
 """Calls a Twinkeep node with Google's own gRPC library and stubs generated here from proto/.
 
 Usage: call.py PROTO_FOLDER ADDRESS ROOT CERTIFICATE KEY KEY_ID NOBODY_CERTIFICATE NOBODY_KEY
+    AUDITOR_CERTIFICATE AUDITOR_KEY
 Prints one line for each thing that was tried; ends with an error if one went another way.
 """
 
@@ -12,7 +13,10 @@ import grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_tools import protoc
 
-proto, address, root, certificate, key, key_id, nobody_certificate, nobody_key = sys.argv[1:]
+(
+    proto, address, root, certificate, key, key_id,
+    nobody_certificate, nobody_key, auditor_certificate, auditor_key,
+) = sys.argv[1:]
 
 
 def read(path):
@@ -87,12 +91,16 @@ with channel() as without:
 
 with channel(nobody_certificate, nobody_key) as nobody:
     expect(
-        "without a role", grpc.StatusCode.PERMISSION_DENIED,
+        "without a role", grpc.StatusCode.PERMISSION_DENIED, "role",
         call=lambda: crypto_pb2_grpc.CryptoServiceStub(nobody).Encrypt(
             crypto_pb2.EncryptRequest(key_id=key_id, plaintext=b"x")
         ),
     )
+
+with channel(auditor_certificate, auditor_key) as auditor:
     expect(
-        "a role for something else", grpc.StatusCode.PERMISSION_DENIED,
-        call=lambda: key_pb2_grpc.KeyServiceStub(nobody).CreateKey(key_pb2.CreateKeyRequest()),
+        "a role for something else", grpc.StatusCode.PERMISSION_DENIED, "role",
+        call=lambda: crypto_pb2_grpc.CryptoServiceStub(auditor).Encrypt(
+            crypto_pb2.EncryptRequest(key_id=key_id, plaintext=b"x")
+        ),
     )

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use twinkeep_client::{Client, v1};
+use twinkeep_client::{Builder, Client, v1};
 
 /// A running cluster; its processes end with it.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl Cluster {
         id.and_then(|id| id.parse().ok()).with_context(|| format!("no node id in `{printed}`"))
     }
 
-    /// Kills nodes at once, as a power cut would, and waits until they are gone.
+    /// Kills nodes at once and waits until they are gone.
     pub fn kill<'a>(&self, nodes: impl IntoIterator<Item = &'a Node>) -> anyhow::Result<()> {
         let killed: Vec<_> = nodes.into_iter().filter_map(|node| self.pid(node)).collect();
         for pid in &killed {
@@ -164,19 +164,15 @@ impl Cluster {
 
     /// Returns a client that knows all data nodes.
     pub fn client(&self, caller: &str) -> anyhow::Result<Client> {
-        self.client_of(caller, self.data_nodes())
+        Ok(self.builder_of(caller, self.data_nodes()).build()?)
     }
 
-    /// Returns a client that knows one node alone at first.
+    /// Returns a client that knows one node and stays with it.
     pub fn client_at(&self, caller: &str, node: &Node) -> anyhow::Result<Client> {
-        self.client_of(caller, [node])
+        Ok(self.builder_of(caller, [node]).follow_topology(false).build()?)
     }
 
-    fn client_of<'a>(
-        &self,
-        caller: &str,
-        nodes: impl IntoIterator<Item = &'a Node>,
-    ) -> anyhow::Result<Client> {
+    fn builder_of<'a>(&self, caller: &str, nodes: impl IntoIterator<Item = &'a Node>) -> Builder {
         let file = |ending: &str| self.path("callers").join(format!("{caller}.{ending}"));
         let mut builder = Client::builder()
             .root_file(self.path("callers").join("endpoint-root.pem"))
@@ -184,7 +180,7 @@ impl Cluster {
         for node in nodes {
             builder = builder.endpoint_in(&node.zone, node.client_address.to_string());
         }
-        Ok(builder.build()?)
+        builder
     }
 
     /// Returns the id of the first key.

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use tokio::time::{MissedTickBehavior, interval};
 use twinkeep_client::{Client, v1};
-use twinkeep_tests::Cluster;
+use twinkeep_tests::{Cluster, refused_start};
 
+/// Longest time for a removed node to end.
+const LEAVING_MAX: Duration = Duration::from_secs(20);
 /// Pause between two calls: 250 a second.
 const PACE: Duration = Duration::from_millis(4);
 
@@ -59,9 +61,15 @@ async fn member_is_replaced_under_load_and_the_new_one_gets_a_snapshot() -> anyh
     admin.promote_nodes(promote).await.context("the new node was not promoted")?;
     let remove = v1::RemoveNodeRequest { node_id: old, ..v1::RemoveNodeRequest::default() };
     admin.remove_node(remove).await.context("the old node was not removed")?;
-    cluster.kill([cluster.node("b2")?])?;
-
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let b2 = cluster.node("b2")?;
+    let removed = Instant::now();
+    while cluster.pid(b2).is_some() {
+        ensure!(removed.elapsed() < LEAVING_MAX, "the removed node goes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let config = cluster.path("b2").join("twinkeepd.toml");
+    let refused = refused_start(&config, LEAVING_MAX)?;
+    ensure!(refused.contains("this node was removed from the cluster"), "it said:\n{refused}");
     stop.store(true, Ordering::Relaxed);
     let (calls, failures) = running.await?;
     let rate = calls as f64 / started.elapsed().as_secs_f64();

@@ -10,16 +10,13 @@ use twinkeep_tests::Cluster;
 async fn generated_python_client_lists_encrypts_and_is_told_what_is_wrong() -> anyhow::Result<()> {
     let python = python()?;
     let cluster = Cluster::start().await?;
-    // A caller with a certificate and no role.
-    cluster.twinkeep(&[
-        "--as",
-        "admin",
-        "access",
-        "issue-certificate",
-        "nobody",
-        "--out",
-        "callers",
-    ])?;
+    // A caller with a certificate and no role, and one with a role for something else.
+    let admin =
+        |arguments: &[&str]| cluster.twinkeep(&[&["--as", "admin", "access"], arguments].concat());
+    for name in ["nobody", "watcher"] {
+        admin(&["issue-certificate", name, "--out", "callers"])?;
+    }
+    admin(&["grant", "watcher", "--role", "AUDITOR"])?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
     let file = |name: &str| cluster.path("callers").join(name);
     let output = Command::new(python)
@@ -29,6 +26,7 @@ async fn generated_python_client_lists_encrypts_and_is_told_what_is_wrong() -> a
         .args([file("endpoint-root.pem"), file("app.pem"), file("app.key")])
         .arg(cluster.first_key()?)
         .args([file("nobody.pem"), file("nobody.key")])
+        .args([file("watcher.pem"), file("watcher.key")])
         .output()?;
     println!("{}", String::from_utf8_lossy(&output.stdout));
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -46,7 +47,7 @@ impl<'a> Stopped<'a> {
     /// Makes an empty folder.
     fn empty(&self, name: &str) -> anyhow::Result<PathBuf> {
         let to = self.places.path().join(name);
-        fs::create_dir(&to)?;
+        fs::DirBuilder::new().mode(0o700).create(&to)?;
         Ok(to)
     }
 

@@ -5,16 +5,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::output::say;
 use anyhow::{Context, bail};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use twinkeep_pki::{PrivateKey, pem};
 use twinkeep_proto::local::v1::local_service_client::LocalServiceClient;
 use twinkeep_proto::local::v1::{
     InitRequest, InitResponse, Operator, Passphrase, Shamir, init_request,
 };
+
+use crate::output::say;
 
 /// Begins a cluster on a fresh node.
 #[derive(Debug, clap::Args)]
@@ -95,20 +97,27 @@ pub(crate) async fn begin(
     request: InitRequest,
 ) -> anyhow::Result<InitResponse> {
     private_folder(out)?;
+    // What is written below is shown once. Nothing that lies here already may stand in its way.
+    if std::fs::read_dir(out)?.next().is_some() {
+        bail!("{} is not empty; name another folder", out.display());
+    }
     let admin = &request.admin.clone();
     let key_file = out.join(format!("{admin}.key"));
-    if key_file.exists() {
-        bail!("{} exists; name another folder", key_file.display());
-    }
     let key = PrivateKey::generate().context("cannot make the administrator's key")?;
     let admin_csr_pem = pem::certificate_request(&key.certificate_request()?);
     // The key is on disk before the certificate exists: were it lost, nobody could administer.
     write_private(&key_file, pem::danger_private_key(&key).as_bytes())?;
     let response = match call(socket, InitRequest { admin_csr_pem, ..request }).await {
         Ok(response) => response,
-        Err(error) => {
+        Err(NotBegun::Refused(why)) => {
             let _ = std::fs::remove_file(&key_file);
-            return Err(error);
+            bail!(why);
+        }
+        Err(NotBegun::Unknown(error)) => {
+            return Err(error.context(format!(
+                "it is not known whether the cluster has begun; the administrator's key stays in {}",
+                key_file.display()
+            )));
         }
     };
     write_private(&out.join(format!("{admin}.pem")), response.admin_certificate_pem.as_bytes())?;
@@ -117,15 +126,29 @@ pub(crate) async fn begin(
     Ok(response)
 }
 
-async fn call(socket: &Path, request: InitRequest) -> anyhow::Result<InitResponse> {
-    let channel = connect(socket).await?;
-    let response = LocalServiceClient::new(channel).init(request).await;
-    response
-        .map(tonic::Response::into_inner)
-        .map_err(|status| anyhow::anyhow!("{}", status.message()))
+/// Why there is no answer that says that the cluster has begun.
+enum NotBegun {
+    /// It has not.
+    Refused(String),
+    /// It may have.
+    Unknown(anyhow::Error),
 }
 
-async fn connect(socket: &Path) -> anyhow::Result<Channel> {
+async fn call(socket: &Path, request: InitRequest) -> Result<InitResponse, NotBegun> {
+    let refused = |error: anyhow::Error| NotBegun::Refused(format!("{error:#}"));
+    let channel = connect(socket).await.map_err(refused)?;
+    match LocalServiceClient::new(channel).init(request).await {
+        Ok(response) => Ok(response.into_inner()),
+        Err(status)
+            if matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition) =>
+        {
+            Err(NotBegun::Refused(status.message().to_owned()))
+        }
+        Err(status) => Err(NotBegun::Unknown(anyhow::anyhow!("{}", status.message()))),
+    }
+}
+
+pub(crate) async fn connect(socket: &Path) -> anyhow::Result<Channel> {
     let path = socket.to_owned();
     // The address is not used: the connector goes to the socket.
     Endpoint::from_static("http://local")
@@ -154,12 +177,19 @@ pub(crate) fn private_folder(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make {}", path.display()))
 }
 
-/// Writes a file that its owner alone can read; an existing one is not touched.
+/// Writes a file that its owner alone can read, durably; an existing one is not touched.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(bytes))
-        .with_context(|| format!("cannot write {}", path.display()))
+    let written = file.and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.with_context(|| format!("cannot sync {}", folder.display()))
 }
 
 /// The seal of a development cluster.

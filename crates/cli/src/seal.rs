@@ -2,17 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use futures::future::join_all;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 use twinkeep_client::{Client, v1};
+use twinkeep_proto::local::v1::{self as local, unseal_request};
 use zeroize::Zeroizing;
 
 use crate::context::Context;
-use crate::output::{Show, columns, plain, show};
+use crate::init;
+use crate::output::{Show, columns, plain, say, show};
 
 /// Longest share or passphrase, in bytes.
 const SECRET_MAX: usize = 4096;
@@ -30,6 +32,10 @@ pub(crate) struct Unseal {
     /// Forgets the shares that were given so far, and gives none.
     #[arg(long, conflicts_with = "from")]
     forget: bool,
+    /// Unseals the node behind this socket, `admin.sock` in its data folder: for a node that says that its
+    /// endpoint has no valid certificate.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "forget"])]
+    socket: Option<PathBuf>,
 }
 
 /// Seals.
@@ -46,6 +52,9 @@ pub(crate) struct Seal {
 impl Unseal {
     /// Gives each node the secret.
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
+        if let Some(socket) = &self.socket {
+            return unseal_at(socket, read_secret(self.from)?).await;
+        }
         let (client, configured) = context.connect()?;
         let request = if self.forget {
             v1::UnsealRequest { forget_shares: true, ..Default::default() }
@@ -66,6 +75,24 @@ impl Unseal {
         };
         each(context, &client, &nodes, call).await
     }
+}
+
+/// Gives the secret to the node behind a socket.
+async fn unseal_at(socket: &Path, text: Zeroizing<String>) -> anyhow::Result<()> {
+    let secret = match text.starts_with(SHARE_PREFIX) {
+        true => unseal_request::Secret::Share(text.to_string()),
+        false => unseal_request::Secret::Passphrase(text.to_string()),
+    };
+    let channel = init::connect(socket).await?;
+    let request = local::UnsealRequest { secret: Some(secret) };
+    let answer =
+        local::local_service_client::LocalServiceClient::new(channel).unseal(request).await;
+    let answer = answer.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner();
+    match answer.sealed {
+        true => say!("{} of {} shares", answer.shares_given, answer.shares_needed),
+        false => say!("unsealed"),
+    }
+    Ok(())
 }
 
 impl Seal {

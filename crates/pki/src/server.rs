@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
@@ -46,11 +47,19 @@ pub struct Limits {
     pub handshakes_max: usize,
     /// Most open connections, handshakes included; further ones wait in the backlog. Default 4096.
     pub connections_max: usize,
+    /// How long a connection without a certificate may stay: strangers must not use up the connections.
+    /// Long enough to be told what is missing, or for a load balancer's probe. Default 60 s.
+    pub without_certificate: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { handshake: Duration::from_secs(10), handshakes_max: 256, connections_max: 4096 }
+        Self {
+            handshake: Duration::from_secs(10),
+            handshakes_max: 256,
+            connections_max: 4096,
+            without_certificate: Duration::from_secs(60),
+        }
     }
 }
 
@@ -183,11 +192,13 @@ impl Door {
         handshake: OwnedSemaphorePermit,
     ) {
         let (acceptor, ready) = (self.acceptor.clone(), self.ready.clone());
-        let limit = self.limits.handshake;
+        let limits = self.limits;
         let greeting = async move {
-            match timeout(limit, shake_hands(&acceptor, tcp, remote, connection)).await {
+            let shaking = shake_hands(&acceptor, tcp, remote, connection);
+            match timeout(limits.handshake, shaking).await {
                 // The permit goes back before the wait for tonic: finished handshakes hold up no other.
-                Ok(Ok(finished)) => {
+                Ok(Ok(mut finished)) => {
+                    finished.limit_strangers(limits.without_certificate);
                     drop(handshake);
                     // The receiver is gone only when the server stops; the connection ends with it.
                     ready.send(finished).await.ok();
@@ -216,7 +227,7 @@ async fn shake_hands(
     let exporter =
         tls.export_keying_material([0; 32], EXPORTER_LABEL, None).map_err(io::Error::other)?;
     let info = ConnectInfo::of(remote, tls, exporter).map_err(io::Error::other)?;
-    Ok(TlsConnection { stream, info, _permit: permit })
+    Ok(TlsConnection { stream, info, end: None, _permit: permit })
 }
 
 /// A connection whose handshake is done.
@@ -224,7 +235,27 @@ async fn shake_hands(
 pub struct TlsConnection {
     stream: TlsStream<TcpStream>,
     info: ConnectInfo,
+    /// When the connection has to end, if it has to.
+    end: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl TlsConnection {
+    fn limit_strangers(&mut self, limit: Duration) {
+        if self.info.peer().is_none() {
+            self.end = Some(Box::pin(sleep(limit)));
+        }
+    }
+
+    /// Fails once the time is over. An HTTP/2 connection is read all the time, so this wakes it.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let is_over = self.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready());
+        if is_over {
+            let why = "a connection without a certificate has used up its time";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        Ok(())
+    }
 }
 
 impl Connected for TlsConnection {
@@ -241,6 +272,7 @@ impl AsyncRead for TlsConnection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.poll_end(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

@@ -6,7 +6,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -186,6 +186,7 @@ impl DataDir {
             .mode(0o700)
             .create(path)
             .with_context(|| format!("cannot make the data folder {}", path.display()))?;
+        check_private(path).context("the data folder")?;
         Ok(Self(path.to_owned()))
     }
 
@@ -256,6 +257,21 @@ impl DataDir {
     }
 }
 
+/// Refuses a file or folder that others than its owner may open.
+pub(crate) fn check_private(path: &Path) -> anyhow::Result<()> {
+    const OTHERS: u32 = 0o077;
+    let metadata = std::fs::metadata(path);
+    let mode = metadata.with_context(|| format!("cannot look at {}", path.display()))?.mode();
+    if mode & OTHERS != 0 {
+        bail!(
+            "{} is open to others than its owner: run `chmod go= {}`",
+            path.display(),
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,16 +320,29 @@ mod tests {
     #[test]
     fn databases_without_an_identity_are_not_taken_for_a_fresh_node() {
         let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::open(dir.path()).unwrap();
+        let data = DataDir::open(&dir.path().join("n")).unwrap();
         std::fs::create_dir(data.path("state")).unwrap();
         let error = data.identity().unwrap_err().to_string();
         assert!(error.contains("this is no fresh node"), "{error}");
     }
 
     #[test]
+    fn folder_that_is_open_to_others_is_refused_with_the_cure() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o701, 0o710, 0o755] {
+            std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
+            let error = format!("{:#}", DataDir::open(dir.path()).unwrap_err());
+            assert!(error.contains("run `chmod go= "), "{mode:o}: {error}");
+        }
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        DataDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
     fn damaged_identity_is_refused_and_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::open(dir.path()).unwrap();
+        let data = DataDir::open(&dir.path().join("n")).unwrap();
         data.write("identity.toml", b"cluster = \"clu-").unwrap();
         assert!(data.identity().unwrap_err().to_string().contains("is damaged"));
         assert!(data.path("identity.toml").exists());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use twinkeep_client::{Client, v1};
 
 use super::layout::{DevNode, Layout, Settings};
@@ -28,6 +28,8 @@ const SIDE: Duration = Duration::from_secs(10);
 const WRITE_PACE: Duration = Duration::from_millis(10);
 /// Restarts of leaders, until one in the wanted zone leads.
 const LEAD_TRIES: usize = 5;
+/// Pause between two keys that are created while the zone is dead.
+const KEY_PACE: Duration = Duration::from_millis(50);
 /// The file that goes through the cluster.
 const FILE_BYTES: usize = 48 * 1024;
 
@@ -72,7 +74,7 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
         "zone a is dead; the first key was created through zone b after {} ms",
         first_write.as_millis()
     );
-    sleep_until((killed + SIDE).into()).await;
+    let writes = control_writes(&b, &instance_id, killed + SIDE).await;
     stop.store(true, Ordering::Relaxed);
     let (calls_a, calls_b) = (load_a.await?, load_b.await?);
 
@@ -86,12 +88,13 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
         process::start(&layout, node)?;
     }
     up::wait_until_all_serve(&layout).await?;
-    let report = figures(&calls_a, &calls_b, first_write);
+    let report = figures(&calls_a, &calls_b, first_write, &writes);
     say!("\nmeasured from {} s before to {} s after the kill:", SIDE.as_secs(), SIDE.as_secs());
     report.print();
-    for (zone, calls) in [("a", &calls_a), ("b", &calls_b)] {
+    let all = [("zone a", &calls_a), ("zone b", &calls_b), ("creating keys", &writes)];
+    for (what, calls) in all {
         if let Some(error) = calls.iter().find_map(|call| call.failed.as_ref()) {
-            say!("  first failure in zone {zone}: {error}");
+            say!("  first failure, {what}: {error}");
         }
     }
     report.write("demo")?;
@@ -183,14 +186,8 @@ async fn first_control_write(
     killed: Instant,
 ) -> anyhow::Result<Duration> {
     loop {
-        let request = v1::CreateKeyRequest {
-            instance_id: instance_id.to_owned(),
-            spec: v1::KeySpec::Aes256.into(),
-            usage: v1::KeyUsage::EncryptDecrypt.into(),
-            ..v1::CreateKeyRequest::default()
-        };
-        match client.create_key(request).await {
-            Ok(_) => return Ok(killed.elapsed()),
+        match create_key(client, instance_id).await {
+            Ok(()) => return Ok(killed.elapsed()),
             Err(error) if killed.elapsed() > Duration::from_secs(30) => {
                 return Err(error).context("no control write for 30 s after the kill");
             }
@@ -199,11 +196,37 @@ async fn first_control_write(
     }
 }
 
+/// Creates keys through the living zone, one after the other, until the end.
+async fn control_writes(client: &Client, instance_id: &str, until: Instant) -> Vec<Call> {
+    let mut calls = Vec::new();
+    while Instant::now() < until {
+        let sent = Instant::now();
+        let failed = create_key(client, instance_id).await.err();
+        let failed = failed.map(|error| format!("{error:#}"));
+        calls.push(Call { sent, took: sent.elapsed(), failed });
+        sleep(KEY_PACE).await;
+    }
+    calls
+}
+
+async fn create_key(client: &Client, instance_id: &str) -> Result<(), twinkeep_client::Error> {
+    let request = v1::CreateKeyRequest {
+        instance_id: instance_id.to_owned(),
+        spec: v1::KeySpec::Aes256.into(),
+        usage: v1::KeyUsage::EncryptDecrypt.into(),
+        ..v1::CreateKeyRequest::default()
+    };
+    client.create_key(request).await.map(|_| ())
+}
+
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn figures(a: &[Call], b: &[Call], first_write: Duration) -> Report {
+fn figures(a: &[Call], b: &[Call], first_write: Duration, writes: &[Call]) -> Report {
     let mut report = Report::new();
     let failed = |calls: &[Call]| calls.iter().filter(|call| call.failed.is_some()).count() as f64;
     let rate = |calls: &[Call]| calls.len() as f64 / (2.0 * SIDE.as_secs_f64());
+    let count = |calls: &[Call]| calls.len() as f64;
+    report.add("calls, zone a's application", count(a), "calls", Target::AtLeast(4000.0));
+    report.add("calls, zone b", count(b), "calls", Target::AtLeast(4000.0));
     report.add("calls a second, zone a's application", rate(a), "/s", Target::AtLeast(200.0));
     report.add("calls a second, zone b", rate(b), "/s", Target::AtLeast(200.0));
     report.add("failed on nodes of the living zone", failed(b), "calls", Target::AtMost(0.0));
@@ -212,6 +235,8 @@ fn figures(a: &[Call], b: &[Call], first_write: Duration) -> Report {
     report.add("zone a's application p99.9", p999_ms(a), "ms", Target::AtMost(60.0));
     let first_write_ms = first_write.as_secs_f64() * 1000.0;
     report.add("first control write after the kill", first_write_ms, "ms", Target::AtMost(1000.0));
+    report.add("keys created through zone b after it", count(writes), "keys", Target::AtLeast(1.0));
+    report.add("of these failed", failed(writes), "keys", Target::AtMost(0.0));
     report
 }
 

@@ -98,43 +98,41 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Adds a data node to a zone.
-    pub(crate) fn add(&mut self, name: &str, zone: &str) -> anyhow::Result<DevNode> {
+    /// Describes one more data node of a zone, on the address behind the last one there.
+    pub(crate) fn beside(&self, name: &str, zone: &str) -> anyhow::Result<DevNode> {
         if self.nodes.iter().any(|node| node.name == name) {
             bail!("there is a node {name} already");
         }
-        let beside = self.nodes.iter().filter(|node| node.zone == zone);
-        let last =
-            beside.max_by_key(|node| node.client_address).context("there is no such zone")?;
+        let beside = self.zone(zone)?.into_iter().filter(|node| !node.witness);
+        let last = beside.max_by_key(|node| node.client_address);
+        let last = last.with_context(|| format!("zone {zone} has no data nodes; name a or b"))?;
         let (mut client, mut peer) = (last.client_address, last.peer_address);
         let std::net::IpAddr::V4(ip) = client.ip() else {
             bail!("the cluster has no IPv4 addresses")
         };
         let mut octets = ip.octets();
-        octets[3] += 1;
+        octets[3] = octets[3].checked_add(1).context("the zone has no address left")?;
         client.set_ip(octets.into());
         peer.set_ip(octets.into());
-        let added = DevNode {
+        Ok(DevNode {
             name: name.to_owned(),
             zone: zone.to_owned(),
             witness: false,
             client_address: client,
             peer_address: peer,
-        };
-        self.nodes.push(added.clone());
-        self.save()?;
-        Ok(added)
+        })
+    }
+
+    /// Adds a node that has joined.
+    pub(crate) fn add(&mut self, node: DevNode) -> anyhow::Result<()> {
+        self.nodes.push(node);
+        self.save()
     }
 
     fn save(&self) -> anyhow::Result<()> {
         let (settings, node) = (self.settings.clone(), self.nodes.clone());
         let text = toml::to_string(&LayoutFile { settings, node })?;
         std::fs::write(self.path("layout.toml"), text).context("cannot write layout.toml")
-    }
-
-    /// Returns the cluster's folder.
-    pub(crate) fn home(&self) -> &Path {
-        &self.home
     }
 
     /// Returns a path in the cluster's folder.

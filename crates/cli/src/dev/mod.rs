@@ -6,6 +6,7 @@ mod process;
 mod up;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::process::Signal;
@@ -66,9 +67,14 @@ enum Command {
 impl Dev {
     /// Does what was asked.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let home = &self.home;
+        // Processes are known by the paths on their command lines, which must not depend on where we stand.
+        let home = &std::path::absolute(&self.home)?;
         match self.command {
-            Command::Up(settings) => print_next(&up::up(home, settings).await?),
+            Command::Up(settings) => {
+                let started = Instant::now();
+                let layout = up::up(home, settings).await?;
+                print_next(&layout, started.elapsed());
+            }
             Command::Down => stop_all(&existing(home)?)?,
             Command::Status => print_processes(&existing(home)?),
             Command::KillZone { zone } => kill(&existing(home)?, &zone)?,
@@ -81,7 +87,7 @@ impl Dev {
                 let layout = existing(home)?;
                 start_nodes(&layout, &[named(&layout, &node)?]).await?;
             }
-            Command::AddNode { node, zone } => add(existing(home)?, &node, &zone).await?,
+            Command::AddNode { node, zone } => add(home, &node, &zone).await?,
             Command::Demo => demo::demo(home).await?,
         }
         Ok(())
@@ -140,11 +146,13 @@ async fn start_nodes(layout: &Layout, nodes: &[&DevNode]) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn add(mut layout: Layout, name: &str, zone: &str) -> anyhow::Result<()> {
-    let _lock = process::lock(layout.home())?;
-    let node = layout.add(name, zone)?;
+async fn add(home: &Path, name: &str, zone: &str) -> anyhow::Result<()> {
+    let _lock = process::lock(home)?;
+    let mut layout = existing(home)?;
+    let node = layout.beside(name, zone)?;
     let admin = up::client(&layout, up::ADMIN)?;
     let id = up::join(&layout, &admin, &node).await?;
+    layout.add(node.clone())?;
     up::wait_until_serving(&layout, &node).await?;
     say!(
         "node {name} has joined as node {id}, a serving learner; `twinkeep cluster promote {id}` gives it a vote"
@@ -163,11 +171,14 @@ fn print_processes(layout: &Layout) {
 }
 
 /// Prints commands that work as they are printed, from the folder that this one was called in.
-fn print_next(layout: &Layout) {
+fn print_next(layout: &Layout, took: Duration) {
     let key_id = std::fs::read_to_string(layout.path("first-key")).unwrap_or_default();
     let own = std::env::current_exe().unwrap_or_else(|_| "twinkeep".into());
     let own = own.display();
-    say!("A cluster of two zones and a witness runs, with a first key:\n");
+    say!(
+        "A cluster of two zones and a witness runs, with a first key, after {:.2} s:\n",
+        took.as_secs_f64()
+    );
     print_processes(layout);
     say!("\nTry next:\n");
     say!("  {own} cluster status");

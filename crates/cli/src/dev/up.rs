@@ -49,8 +49,9 @@ pub(crate) async fn up(home: &std::path::Path, settings: Settings) -> anyhow::Re
     progress("the members become voters together");
     promote(&admin, node_ids).await?;
     furnish(&layout, &admin).await?;
-    wait_until_all_serve(&layout).await?;
+    // From here on there are keys, and the next call must not take the folder for a half-made one.
     std::fs::write(layout.path("ready"), "").context("cannot finish the cluster's folder")?;
+    wait_until_all_serve(&layout).await?;
     Ok(layout)
 }
 

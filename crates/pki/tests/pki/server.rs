@@ -86,6 +86,35 @@ async fn connections_over_the_limit_wait_until_one_closes() {
 }
 
 #[tokio::test]
+async fn connection_without_a_certificate_is_closed_after_its_time() {
+    let authorities = authorities();
+    let without_certificate = Duration::from_millis(300);
+    let limits = Limits { without_certificate, ..Limits::default() };
+    let (address, mut accepted) = listen(authorities.endpoint(), limits).await;
+    let began = Instant::now();
+    for own in [None, Some(authorities.caller_credential("app"))] {
+        let is_stranger = own.is_none();
+        let client = tls::caller(own, from_ref(authorities.endpoints.root())).unwrap();
+        let silent = tokio::spawn(async move {
+            let connection = connect("127.0.0.1", address, client).await;
+            tokio::time::sleep(SOON).await;
+            drop(connection);
+        });
+        let mut connection = timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
+        connection.write_all(b"!").await.unwrap();
+        connection.flush().await.unwrap();
+        let read = timeout(3 * without_certificate, connection.read(&mut [0; 16])).await;
+        if is_stranger {
+            assert_eq!(read.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+            assert!(began.elapsed() >= without_certificate);
+        } else {
+            read.expect_err("a caller who says nothing may stay");
+        }
+        silent.abort();
+    }
+}
+
+#[tokio::test]
 async fn dropping_the_stream_closes_the_port() {
     let (address, accepted) = listen(authorities().endpoint(), Limits::default()).await;
     drop(accepted);

@@ -4,6 +4,7 @@ use std::sync::{Arc, Once};
 
 use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use twinkeep_core::clock::Clock;
 use twinkeep_core::id::{Incarnation, NodeId};
@@ -39,6 +40,8 @@ pub(crate) struct Assembly {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) credential: Arc<Credential>,
     pub(crate) tls: PeerTls,
+    /// Cancelled when the peer port has closed: without it nobody may count on this node.
+    pub(crate) peer_port_closed: CancellationToken,
     started: Once,
 }
 
@@ -72,7 +75,11 @@ pub(crate) async fn assemble(
     let snapshots = SnapshotStore::open(&data.path("snapshots"), cluster)
         .context("the snapshots cannot be opened")?;
     let roster = Roster::new(identity.genesis_node()?, pins(data)?);
-    let trust = KnownOrAdmitted { roster: Arc::clone(&roster), state: Arc::clone(&state) };
+    let trust = KnownOrAdmitted {
+        roster: Arc::clone(&roster),
+        state: Arc::clone(&state),
+        clock: Arc::clone(&clock),
+    };
     let root = std::fs::read(data.path("node-root.pem")).context("cannot read node-root.pem")?;
     let roots = pem::read_certificates(&root).context("node-root.pem holds no certificate")?;
     let tls = PeerTls::new(Arc::clone(&credential), roots, cluster, Arc::new(trust));
@@ -107,6 +114,7 @@ pub(crate) async fn assemble(
         clock,
         credential,
         tls: tls.clone(),
+        peer_port_closed: CancellationToken::new(),
         started: Once::new(),
     };
     serve_peers(config, &assembly, &tls).await?;
@@ -165,10 +173,12 @@ async fn serve_peers(config: &Config, assembly: &Assembly, tls: &PeerTls) -> any
         .tcp_nodelay(true)
         .add_service(assembly.node().peer_service())
         .add_service(JoinServiceServer::new(JoinDesk::new(assembly)));
+    let closed = assembly.peer_port_closed.clone();
     tokio::spawn(async move {
-        if let Err(error) = server.serve_with_incoming(connections).await {
-            tracing::error!(%error, "the peer port has closed");
-        }
+        // Also when it panics.
+        let _closed = closed.drop_guard();
+        let served = server.serve_with_incoming(connections).await;
+        tracing::error!(error = ?served.err(), "the peer port has closed");
     });
     Ok(())
 }
@@ -178,6 +188,7 @@ async fn serve_peers(config: &Config, assembly: &Assembly, tls: &PeerTls) -> any
 struct KnownOrAdmitted {
     roster: Arc<Roster>,
     state: Arc<StateDb>,
+    clock: Arc<dyn Clock>,
 }
 
 impl PeerTrust for KnownOrAdmitted {
@@ -186,6 +197,9 @@ impl PeerTrust for KnownOrAdmitted {
             return true;
         }
         let admission = Admission::load(&self.state.latest(), spki_sha256);
-        admission.ok().flatten().is_some_and(|admission| admission.node == node)
+        let is_open = |admission: &Admission| {
+            admission.node == node && admission.expires_ms > self.clock.unix_ms()
+        };
+        admission.ok().flatten().as_ref().is_some_and(is_open)
     }
 }

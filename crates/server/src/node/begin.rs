@@ -4,11 +4,9 @@
 //! Nothing is handed out before the genesis command is applied: a beginning that was cut short leaves a
 //! data folder that no start accepts, and nobody holds a share of it.
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::UnixListener;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -31,7 +29,9 @@ use twinkeep_keyring::{
 };
 use twinkeep_pki::{Authority, Callers, Endpoints, Nodes, PublicKey, Validity, pem};
 use twinkeep_proto::local::v1::local_service_server::{LocalService, LocalServiceServer};
-use twinkeep_proto::local::v1::{InitRequest, InitResponse, init_request};
+use twinkeep_proto::local::v1::{
+    InitRequest, InitResponse, UnsealRequest, UnsealResponse, init_request,
+};
 use twinkeep_raft::Contact;
 use twinkeep_sysmem::Arena;
 
@@ -53,12 +53,8 @@ const PASSPHRASE_LEN_MIN: usize = 12;
 
 /// Waits for `init` and begins the cluster; `None` when the process was told to stop first.
 pub(crate) async fn begin(config: &Config, data: &DataDir) -> anyhow::Result<Option<Assembly>> {
-    let path = data.path("admin.sock");
-    let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path)
-        .with_context(|| format!("cannot listen on {}", path.display()))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    tracing::info!(socket = %path.display(), "no cluster yet; waiting for `twinkeep init`");
+    let listener = super::own_socket(data)?;
+    tracing::info!(socket = ?listener.local_addr()?, "no cluster yet; waiting for `twinkeep init`");
     let (begun, mut assemblies) = mpsc::channel(1);
     let desk =
         BeginDesk { config: config.clone(), data: data.clone(), begun: Mutex::new(Some(begun)) };
@@ -66,7 +62,7 @@ pub(crate) async fn begin(config: &Config, data: &DataDir) -> anyhow::Result<Opt
     // Goes on after the beginning, to answer that there is a cluster now.
     tokio::spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
     tokio::select! {
-        assembly = assemblies.recv() => Ok(assembly),
+        begun = assemblies.recv() => begun.context("nobody can begin a cluster here any more")?.map(Some),
         () = super::serve::told_to_stop() => Ok(None),
     }
 }
@@ -75,7 +71,7 @@ pub(crate) async fn begin(config: &Config, data: &DataDir) -> anyhow::Result<Opt
 struct BeginDesk {
     config: Config,
     data: DataDir,
-    begun: Mutex<Option<mpsc::Sender<Assembly>>>,
+    begun: Mutex<Option<mpsc::Sender<anyhow::Result<Assembly>>>>,
 }
 
 #[tonic::async_trait]
@@ -92,16 +88,29 @@ impl LocalService for BeginDesk {
                 return Err(Status::invalid_argument(format!("{error:#}")));
             }
         };
-        match plan.carry_out(&self.config, &self.data).await {
-            Ok((assembly, response)) => {
-                let taken = sender.send(assembly).await;
-                taken.map_err(|_| Status::aborted("the node was told to stop"))?;
-                Ok(Response::new(response))
-            }
-            Err(error) => Err(Status::internal(format!(
-                "{error:#}; give the node an empty data folder and begin again"
-            ))),
+        // A task of its own: somebody who asks and goes away must not leave half a beginning.
+        let (config, data) = (self.config.clone(), self.data.clone());
+        let beginning = tokio::spawn(async move {
+            let (ended, answer) = match plan.carry_out(&config, &data).await {
+                Ok((assembly, response)) => (Ok(assembly), Ok(response)),
+                Err(error) => {
+                    let text =
+                        format!("{error:#}; give the node an empty data folder and begin again");
+                    (Err(anyhow::anyhow!("no cluster has begun: {text}")), Err(text))
+                }
+            };
+            (sender.send(ended).await, answer)
+        });
+        match beginning.await {
+            Ok((Ok(()), Ok(response))) => Ok(Response::new(response)),
+            Ok((_, Err(text))) => Err(Status::internal(text)),
+            Ok((Err(_), Ok(_))) => Err(Status::aborted("the node was told to stop")),
+            Err(_) => Err(Status::internal("the beginning panicked; see the node's messages")),
         }
+    }
+
+    async fn unseal(&self, _: Request<UnsealRequest>) -> Result<Response<UnsealResponse>, Status> {
+        Err(Status::failed_precondition("there is no cluster yet; begin it with `twinkeep init`"))
     }
 }
 

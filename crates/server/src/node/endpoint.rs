@@ -40,9 +40,17 @@ pub(crate) fn credential(
     if !assembly.unsealer.is_sealed() {
         issue(config, data, assembly)?;
     }
-    Credential::from_files(chain, key, now_unix).map(Arc::new).context(
-        "the endpoint's certificate cannot be used, and a sealed node cannot issue one: restore endpoint.pem and endpoint.key, or join as a fresh node",
-    )
+    Credential::from_files(chain, key, now_unix)
+        .map(Arc::new)
+        .context("the endpoint's certificate cannot be used; remove endpoint.pem and endpoint.key")
+}
+
+/// Tells whether the endpoint has no certificate that can be used, and the node cannot issue one before it
+/// is unsealed: it was switched off for long, or died before it had its first.
+pub(crate) fn needs_key(config: &Config, data: &DataDir, assembly: &Assembly) -> bool {
+    let (chain, key) = files(data);
+    let stored = Credential::from_files(chain, key, assembly.clock.unix_ms() / 1000);
+    assembly.unsealer.is_sealed() && !stored.is_ok_and(|stored| stored.serves(&hosts(config)))
 }
 
 /// Where callers find this node.

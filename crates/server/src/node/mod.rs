@@ -16,8 +16,12 @@ mod join_desk;
 pub(crate) mod possession;
 mod renewal;
 mod serve;
+mod unseal_desk;
+
+use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Context;
+use tokio::net::UnixListener;
 use twinkeep_pki::{PrivateKey, pem};
 
 use crate::config::{Config, Role};
@@ -53,6 +57,22 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         Some(assembly) => serve::serve(&config, &data, assembly, None).await,
         None => Ok(()),
     }
+}
+
+/// Listens on the node's own socket, `admin.sock` in its data folder, for whoever may open that file.
+fn own_socket(data: &DataDir) -> anyhow::Result<UnixListener> {
+    let path = data.path("admin.sock");
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)
+        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot protect {}", path.display()))?;
+    Ok(listener)
 }
 
 /// Returns the node's own key, making it when there is none yet.

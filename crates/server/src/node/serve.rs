@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use twinkeep_api::health::{self, Condition};
@@ -22,12 +22,15 @@ use zeroize::Zeroizing;
 use super::assembly::Assembly;
 use super::endpoint;
 use super::renewal::Renewal;
+use super::unseal_desk;
 use crate::config::{Config, Role};
-use crate::identity::DataDir;
+use crate::identity::{DataDir, check_private};
 use crate::ports::cluster::{Cluster, watch_topology};
 
 /// Longest time for handing leadership over and finishing calls after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long a removed node still votes: the others may need it for the very change that takes it out.
+const LEAVING: Duration = Duration::from_secs(3);
 /// How often the health report follows the node's condition.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -52,22 +55,47 @@ pub(crate) async fn serve(
     };
     tokio::pin!(work);
     tokio::select! {
+        () = assembly.peer_port_closed.cancelled() => bail!("the peer port has closed; see above"),
         fatal = node.fatal() => bail!("{fatal}; the process ends so that nobody counts on this node"),
         ended = &mut work => return ended.context("the endpoint has closed"),
-        () = told_to_stop() => {}
+        () = told_to_stop() => tracing::info!("told to stop; handing over"),
+        () = removed(&assembly) => tracing::info!("this node was removed; finishing its calls"),
     }
-    tracing::info!("told to stop; handing over");
     assembly.control.stop();
     if let Err(error) = node.drain(Instant::now() + DRAIN_MAX).await {
         tracing::warn!(%error, "leadership was not handed over");
     }
     stop.cancel();
-    if config.node.role == Role::Data && timeout(DRAIN_MAX, work).await.is_err() {
-        tracing::warn!("calls were still running at the end of the time for stopping");
+    if config.node.role == Role::Data {
+        work.await?;
+    }
+    assembly.unsealer.seal();
+    let is_removed = is_removed(&assembly);
+    if is_removed {
+        sleep(LEAVING).await;
     }
     node.shutdown().await;
-    assembly.unsealer.seal();
+    ensure!(
+        !is_removed,
+        "this node was removed from the cluster and serves nobody; it has seen keys: wipe {}",
+        config.node.data_dir.display()
+    );
     Ok(())
+}
+
+fn is_removed(assembly: &Assembly) -> bool {
+    assembly.node().roster().is_removed(assembly.me.node.get())
+}
+
+/// Waits until the cluster has taken this node out, as far as it is told.
+async fn removed(assembly: &Assembly) {
+    let mut applied = assembly.node().applied();
+    while !is_removed(assembly) {
+        if applied.changed().await.is_err() {
+            // Raft has stopped, and that is told otherwise.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 fn renewal(config: &Config, data: &DataDir, assembly: &Arc<Assembly>) -> Renewal {
@@ -100,6 +128,13 @@ async fn serve_callers(
     let Some(cluster) = stop.run_until_cancelled(begun(assembly)).await else { return Ok(()) };
     let cluster = cluster?;
     unseal(config, assembly, root).await?;
+    if endpoint::needs_key(config, data, assembly) {
+        let unsealed = unseal_desk::wait(data, Arc::clone(&assembly.unsealer));
+        match stop.run_until_cancelled(unsealed).await {
+            Some(unsealed) => unsealed?,
+            None => return Ok(()),
+        }
+    }
     let credential = endpoint::credential(config, data, assembly)?;
     let audit = open_audit(config, data, assembly)?;
     let cluster_port = Arc::new(Cluster {
@@ -111,7 +146,7 @@ async fn serve_callers(
         unsealer: Arc::clone(&assembly.unsealer),
         possession: assembly.possession.clone(),
         clock: Arc::clone(&assembly.clock),
-        topology: watch_topology(assembly.node().clone(), assembly.me.node),
+        topology: watch_topology(assembly.node().clone(), assembly.me.node, stop.clone()),
     });
     let services = Services::new(
         assembly.me.cluster,
@@ -143,11 +178,25 @@ async fn serve_callers(
         .add_service(health);
     let server = if config.api.reflection { reflection(server) } else { server };
     tracing::info!(%address, "serving callers");
-    let served = server
-        .serve_with_incoming_shutdown(incoming(listener, tls, limits), stop.cancelled_owned())
-        .await;
+    let serving = server.serve_with_incoming_shutdown(
+        incoming(listener, tls, limits),
+        stop.clone().cancelled_owned(),
+    );
+    let served = tokio::select! {
+        served = serving => served.context("the endpoint failed"),
+        () = time_is_up(&stop) => {
+            tracing::warn!("calls were still running at the end of the time for stopping");
+            Ok(())
+        }
+    };
     audit.close().context("the audit log was not closed cleanly")?;
-    served.context("the endpoint failed")
+    served
+}
+
+/// Waits for the stop, and then as long as calls may take.
+async fn time_is_up(stop: &CancellationToken) {
+    stop.cancelled().await;
+    sleep(DRAIN_MAX).await;
 }
 
 /// Waits until this node has the cluster's record: at once after a restart, after catching up when it has
@@ -179,6 +228,7 @@ async fn unseal(
     else {
         return Ok(());
     };
+    check_private(path).context("unseal.passphrase-file")?;
     let text = std::fs::read_to_string(path)
         .map(Zeroizing::new)
         .with_context(|| format!("unseal.passphrase-file {} cannot be read", path.display()))?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
 use twinkeep_api::ports::{
     Admit, Admitted, ClusterControl, ClusterError, Committed, ControlError, ControlPlane,
     IssueError, NodeStatus, PeerHealth, Topology, TopologyEndpoint, UnsealProgress, UnsealSecret,
@@ -229,13 +230,17 @@ impl ClusterControl for Cluster {
     }
 }
 
-/// Follows the topology until the node ends.
-pub(crate) fn watch_topology(node: Node, me: NodeId) -> watch::Receiver<Topology> {
+/// Follows the topology until the node stops. The streams of those who watch end then: the endpoint waits
+/// for every call before it closes.
+pub(crate) fn watch_topology(
+    node: Node,
+    me: NodeId,
+    stop: CancellationToken,
+) -> watch::Receiver<Topology> {
     let (sender, receiver) = watch::channel(topology(&node, me));
     tokio::spawn(async move {
         let mut tick = interval(TOPOLOGY_INTERVAL);
-        while !sender.is_closed() {
-            tick.tick().await;
+        while !sender.is_closed() && stop.run_until_cancelled(tick.tick()).await.is_some() {
             let now = topology(&node, me);
             sender.send_if_modified(|shown| {
                 let changed = *shown != now;
