@@ -131,6 +131,11 @@ async fn foreign_certificates_folders_and_ids_are_refused() -> anyhow::Result<()
     let elsewhere = a2.config.replace("127.0.1.0/24", "127.0.9.0/24");
     a2.expect_refused_with(&elsewhere, "is not in the CIDR 127.0.9.0/24")?;
 
+    // Another place than the cluster has recorded.
+    let moved = a2.config.replace("zone = \"a\"", "zone = \"b\"").replace("vsw-a", "vsw-b");
+    let moved = moved.replace("127.0.1.", "127.0.2.");
+    a2.expect_refused_with(&moved, "node.zone is b, and the cluster has recorded node 2 with a")?;
+
     // The pass once more, on an empty disk.
     let again = a2.empty("again")?;
     fs::copy(a2.data.join("node.key"), again.join("node.key"))?;

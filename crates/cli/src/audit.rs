@@ -75,7 +75,17 @@ impl Tail {
     }
 }
 
+/// What the log says of itself, such as that it was closed or may have lost records; `None` for a call.
+fn mark(record: &v1::AuditRecord) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_str(&record.json).ok()?;
+    json.get("mark")?.as_str().map(str::to_owned)
+}
+
 fn row(record: &v1::AuditRecord) -> String {
+    if let Some(mark) = mark(record) {
+        let when = time(record.time_unix_ns / 1_000_000);
+        return plain(&format!("{:>8}  {when}  -- {mark} --", record.sequence));
+    }
     let caller = if record.caller.is_empty() { "(unknown)" } else { &record.caller };
     let operation = record.operation.rsplit('/').next().unwrap_or_default();
     let code = tonic::Code::from_i32(record.code);
@@ -108,5 +118,12 @@ mod tests {
         assert!(row.contains("2027-01-15T08:00:00.123Z  (unknown)"), "{row}");
         assert!(row.contains("Encrypt") && row.contains("PermissionDenied"), "{row}");
         assert!(!row.contains(['\n', '\u{1b}']), "{row:?}");
+    }
+
+    #[test]
+    fn mark_is_not_shown_as_a_call() {
+        let json = r#"{"sequence":74,"mark":"loss-possible","window_ms":50}"#.to_owned();
+        let shown = row(&v1::AuditRecord { sequence: 74, json, ..Default::default() });
+        assert!(shown.ends_with("-- loss-possible --") && !shown.contains("unknown"), "{shown}");
     }
 }

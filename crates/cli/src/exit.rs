@@ -28,7 +28,7 @@ fn code(error: &anyhow::Error) -> u8 {
         return 1;
     };
     match error {
-        Error::Invalid(_) => 2,
+        Error::Invalid(_) | Error::Exhausted(_) => 2,
         Error::Unauthenticated(_) | Error::Denied(_) => 3,
         Error::NotFound(_) | Error::Exists(_) | Error::Precondition(_) | Error::Aborted(_) => 4,
         error if error.is_retryable() => match error.outcome() {
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(code_of(Error::Unauthenticated(text())), 3);
         assert_eq!(code_of(Error::NotFound(text())), 4);
         assert_eq!(code_of(Error::Aborted(text())), 4);
-        assert_eq!(code_of(Error::Exhausted(text())), 5);
+        assert_eq!(code_of(Error::Exhausted(text())), 2);
         assert_eq!(code_of(unavailable(Outcome::NotDone)), 5);
         assert_eq!(code_of(unavailable(Outcome::Unknown)), 6);
         assert_eq!(code_of(Error::Internal(text())), 1);

@@ -86,7 +86,6 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Aborted(_)
-            | Self::Exhausted(_)
             | Self::Unavailable { .. }
             | Self::DeadlineExceeded { .. }
             | Self::Damaged(_) => true,
@@ -96,6 +95,8 @@ impl Error {
             | Self::NotFound(_)
             | Self::Exists(_)
             | Self::Precondition(_)
+            // A size or a number over its limit: smaller, not later.
+            | Self::Exhausted(_)
             | Self::Internal(_)
             | Self::Other { .. } => false,
         }

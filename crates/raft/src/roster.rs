@@ -89,7 +89,7 @@ impl Roster {
     }
 
     /// Returns the first node of a membership that no signed command has recorded, or that was
-    /// removed; nodes of the `present` membership may stay until a change takes them out.
+    /// removed; nodes of the `present` memberships may stay until a change takes them out.
     ///
     /// The membership that a cluster begins with (`index` 0) is written before any command can be:
     /// it may name the genesis node, and no other.
@@ -98,13 +98,13 @@ impl Roster {
         &self,
         index: u64,
         members: &Membership,
-        present: &Membership,
+        present: &[Membership],
     ) -> Option<u64> {
         let records = self.records.load();
         let known = |node: u64| match records.get(&node) {
             Some(record) if record.standing != Standing::Removed => true,
             None if index == 0 => node == self.genesis.get(),
-            _ => present.get_node(&node).is_some(),
+            _ => present.iter().any(|members| members.get_node(&node).is_some()),
         };
         members.nodes().map(|(node, _)| *node).find(|node| !known(*node))
     }

@@ -2,6 +2,8 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use openraft::async_runtime::watch::WatchReceiver;
@@ -11,14 +13,18 @@ use openraft::raft::{
 };
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Extensions, Status, Streaming};
 use twinkeep_proto::peer::v1 as pb;
 
 use super::admission::{self, malformed};
 use super::{server::PeerServer, wire};
-use crate::types::{Payload, TypeConfig};
+use crate::codec::Applied;
+use crate::types::{Membership, Payload, TypeConfig};
 
+/// Pause before an answer that says that nothing was taken.
+const IN_VAIN_PAUSE: Duration = Duration::from_millis(10);
 /// Answers that wait for the network.
 const ANSWERS_MAX: usize = 64;
 
@@ -39,7 +45,7 @@ impl PeerServer {
         let from = self.admission.admit(connection, message.header.as_ref())?;
         let mut request = wire::append_in(message).map_err(|e| malformed(e.to_string()))?;
         admission::append(from, &request)?;
-        let is_cut = self.cut_at_stranger(&mut request);
+        let is_cut = self.cut_at_stranger(&mut request)?;
         Ok(Admitted { from, request, is_cut })
     }
 
@@ -48,22 +54,56 @@ impl PeerServer {
     ///
     /// Such an entry is a forgery, or this node has not yet applied the command that records the
     /// node. The leader is told how far its entries were taken and sends the rest again.
-    fn cut_at_stranger(&self, request: &mut AppendEntriesRequest<TypeConfig>) -> bool {
-        let mut metrics = None;
-        let stranger = request.entries.iter().position(|entry| {
-            let Payload::Membership(members) = &entry.payload else { return false };
-            let metrics = metrics.get_or_insert_with(|| {
-                self.shared.raft.metrics().borrow_watched().membership_config.clone()
-            });
-            let present = metrics.membership();
+    ///
+    /// A new leader sends old entries again. Those that are applied here are let through: they may name
+    /// nodes that were removed since, and they can change nothing any more.
+    fn cut_at_stranger(
+        &self,
+        request: &mut AppendEntriesRequest<TypeConfig>,
+    ) -> Result<bool, Status> {
+        let applied_index = self.shared.applied_index();
+        let mut known = None;
+        let mut stranger = None;
+        for (at, entry) in request.entries.iter().enumerate() {
+            let Payload::Membership(members) = &entry.payload else { continue };
+            if Some(entry.log_id.index) <= applied_index {
+                continue;
+            }
+            if known.is_none() {
+                known = Some(self.present_memberships()?);
+            }
+            let present = known.as_ref().expect("set just above");
             let unrecorded = self.shared.roster.unrecorded(entry.log_id.index, members, present);
             if let Some(node) = unrecorded {
-                tracing::warn!(node, entry = %entry.log_id, "membership names an unrecorded node");
+                self.tell_of_stranger(node, entry.log_id.index);
+                stranger = Some(at);
+                break;
             }
-            unrecorded.is_some()
-        });
+        }
         request.entries.truncate(stranger.unwrap_or(request.entries.len()));
-        stranger.is_some()
+        Ok(stranger.is_some())
+    }
+
+    /// Returns the membership that is applied and the one that counts already: the second may be one
+    /// that never gets committed, and then the next entry follows the first.
+    fn present_memberships(&self) -> Result<[Membership; 2], Status> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "the applied membership cannot be read");
+            Status::internal("the applied membership cannot be read")
+        };
+        let marker = self.shared.state.applied().map_err(|error| unreadable(&error))?;
+        let applied = marker.map(|marker| Applied::decode(&marker.meta)).transpose();
+        let applied = applied.map_err(|error| unreadable(&error))?.unwrap_or_default();
+        let metrics = self.shared.raft.metrics();
+        let counting = metrics.borrow_watched().membership_config.membership().clone();
+        Ok([applied.membership.membership().clone(), counting])
+    }
+
+    /// Says it once for an entry, which the leader sends again and again.
+    fn tell_of_stranger(&self, node: u64, index: u64) {
+        if self.stranger_told.swap(index, Ordering::Relaxed) != index {
+            tracing::info!(node, index, "a membership names a node that is not recorded here yet");
+        }
     }
 
     /// Notes that a node leads, if this node follows it.
@@ -79,7 +119,8 @@ impl PeerServer {
         connection: &Extensions,
         message: pb::AppendEntriesRequest,
     ) -> Result<pb::AppendEntriesResponse, Status> {
-        let Admitted { from, request, .. } = self.admit_append(connection, message)?;
+        let Admitted { from, request, is_cut } = self.admit_append(connection, message)?;
+        pause_if_in_vain(is_cut, &request).await;
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let prev = request.prev_log_id;
         let answer = match self.shared.raft.append_entries(request).await {
@@ -148,6 +189,7 @@ impl PeerServer {
                 let message = messages.message().await.ok()??;
                 match server.admit_append(&connection, message) {
                     Ok(Admitted { request, is_cut, .. }) => {
+                        pause_if_in_vain(is_cut, &request).await;
                         let next = (!is_cut).then_some((server, connection, messages));
                         Some((request, next))
                     }
@@ -158,6 +200,13 @@ impl PeerServer {
                 }
             }
         })
+    }
+}
+
+/// Lets some time pass where nothing could be taken: the leader sends the rest again at once.
+async fn pause_if_in_vain(is_cut: bool, request: &AppendEntriesRequest<TypeConfig>) {
+    if is_cut && request.entries.is_empty() {
+        sleep(IN_VAIN_PAUSE).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use futures::Stream;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -26,6 +27,8 @@ pub(crate) struct PeerServer {
     pub(super) admission: Admission,
     pub(super) shared: Arc<Shared>,
     pub(super) receptions: Receptions,
+    /// Index of the last entry that was told to name a stranger.
+    pub(super) stranger_told: Arc<AtomicU64>,
 }
 
 impl PeerServer {
@@ -35,7 +38,8 @@ impl PeerServer {
         shared: Arc<Shared>,
     ) -> PeerServiceServer<Self> {
         let admission = Admission { me: shared.me, wire, roster: Arc::clone(&shared.roster) };
-        PeerServiceServer::new(Self { admission, shared, receptions: Receptions::default() })
+        let (receptions, stranger_told) = (Receptions::default(), Arc::default());
+        PeerServiceServer::new(Self { admission, shared, receptions, stranger_told })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }

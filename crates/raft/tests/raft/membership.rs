@@ -61,6 +61,29 @@ async fn a_removed_node_is_heard_by_nobody() {
     assert!(cluster.node(6).status().applied_index.unwrap() < before);
 }
 
+/// A new leader sends old entries again, and among them memberships that name a node which was removed
+/// since. They were taken for forgeries, and nothing was ever committed again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_member_in_old_entries_stops_no_new_leader() {
+    let mut cluster = Cluster::five(config()).await;
+    cluster.join(6, "a", NodeRole::Data).await;
+    cluster.set_standings(&[6], Standing::Removed).await;
+    for number in 1..=5 {
+        cluster.node(number).membership_followed(soon()).await.unwrap();
+    }
+    cluster.kill(6);
+    let mut living = vec![1, 2, 3, 4];
+    for _ in 0..2 {
+        let leader = cluster.leader_among(&living).await;
+        cluster.kill(leader);
+        living.retain(|number| *number != leader);
+        let index = cluster.tick(living[0]).await;
+        cluster.all_applied(index).await;
+        cluster.start(leader).await;
+        living.push(leader);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_never_gets_a_majority_without_saying_so() {
     let mut cluster = Cluster::new(config());

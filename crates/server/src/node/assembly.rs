@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use twinkeep_core::clock::Clock;
 use twinkeep_core::id::{Incarnation, NodeId};
-use twinkeep_core::record::{Admission, Record};
+use twinkeep_core::record::{Admission, NodeRecord, Record};
 use twinkeep_keyring::CommandVerifier;
 use twinkeep_pki::certificate::SpkiSha256;
 use twinkeep_pki::tls::PeerTls;
@@ -72,6 +72,7 @@ pub(crate) async fn assemble(
     let log = Arc::new(LogDb::open(&data.path("log"), owner).context("the log cannot be opened")?);
     let state =
         Arc::new(StateDb::open(&data.path("state"), owner).context("the state cannot be opened")?);
+    check_placement(config, &state, id)?;
     let snapshots = SnapshotStore::open(&data.path("snapshots"), cluster)
         .context("the snapshots cannot be opened")?;
     let roster = Roster::new(identity.genesis_node()?, pins(data)?);
@@ -142,6 +143,32 @@ pub(crate) fn credential(
         chain.display()
     );
     Ok(Arc::new(credential))
+}
+
+/// Refuses a node that stands somewhere else than the cluster has recorded: nobody would find it there,
+/// and the zones would not be what the members count on.
+fn check_placement(config: &Config, state: &StateDb, node: NodeId) -> anyhow::Result<()> {
+    let Some(record) = NodeRecord::load(&state.latest(), &node)? else { return Ok(()) };
+    let (recorded, configured) = (record.placement, config.placement()?);
+    let fields = [
+        ("zone", recorded.zone.to_string(), configured.zone.to_string()),
+        ("vpc", recorded.vpc.to_string(), configured.vpc.to_string()),
+        ("vswitch", recorded.vswitch.to_string(), configured.vswitch.to_string()),
+        ("cidr", recorded.cidr.to_string(), configured.cidr.to_string()),
+        (
+            "client-address",
+            recorded.client_address.to_string(),
+            configured.client_address.to_string(),
+        ),
+        ("peer-address", recorded.peer_address.to_string(), configured.peer_address.to_string()),
+    ];
+    for (field, recorded, configured) in fields {
+        ensure!(
+            recorded == configured,
+            "node.{field} is {configured}, and the cluster has recorded node {node} with {recorded}: put it back, or join as a fresh node with an empty folder"
+        );
+    }
+    Ok(())
 }
 
 /// Returns the members that the node was told of when it was admitted.

@@ -142,6 +142,18 @@ impl Plan {
             Ok(key.operator(name))
         });
         let operators = operators.collect::<anyhow::Result<Vec<_>>>()?;
+        for (at, one) in operators.iter().enumerate() {
+            let same = |other: &Operator| {
+                other.name == one.name
+                    || other.recipient == one.recipient
+                    || other.signing_key == one.signing_key
+            };
+            anyhow::ensure!(
+                !operators[..at].iter().any(same),
+                "operators: {} occurs twice, by name or by key; name different people",
+                one.name
+            );
+        }
         let number = |n: u32, field: &'static str| u8::try_from(n).context(field);
         let threshold = number(request.recovery_threshold, "recovery_threshold")?;
         let holders = u8::try_from(operators.len()).context("operators: at most 16")?;

@@ -27,7 +27,9 @@ use crate::config::{Config, Role};
 use crate::identity::{DataDir, check_private};
 use crate::ports::cluster::{Cluster, watch_topology};
 
-/// Longest time for handing leadership over and finishing calls after SIGTERM.
+/// Longest time for handing leadership over; nobody takes it while the whole cluster is being stopped.
+const HAND_OVER_MAX: Duration = Duration::from_secs(3);
+/// Longest time for finishing calls after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How long a removed node still votes: the others may need it for the very change that takes it out.
 const LEAVING: Duration = Duration::from_secs(3);
@@ -62,7 +64,7 @@ pub(crate) async fn serve(
         () = removed(&assembly) => tracing::info!("this node was removed; finishing its calls"),
     }
     assembly.control.stop();
-    if let Err(error) = node.drain(Instant::now() + DRAIN_MAX).await {
+    if let Err(error) = node.drain(Instant::now() + HAND_OVER_MAX).await {
         tracing::warn!(%error, "leadership was not handed over");
     }
     stop.cancel();

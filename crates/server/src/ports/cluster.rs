@@ -211,6 +211,12 @@ impl ClusterControl for Cluster {
         node: NodeId,
         deadline: Instant,
     ) -> Result<Committed, ClusterError> {
+        let record = NodeRecord::load(&self.state.latest(), &node).map_err(ControlError::Fault)?;
+        if record.is_some_and(|record| record.standing == Standing::Removed) {
+            // Asked again because the answer was lost: it is as it was to be.
+            let outcome = Outcome::Applied(Applied::Nodes(Vec::new()));
+            return Ok(Committed { outcome, index: self.control.applied_index() });
+        }
         self.set_standings(actor, &[node], Standing::Removed, deadline).await
     }
 

@@ -96,9 +96,11 @@ impl CrashFs {
     }
 
     fn unmount(&mut self) -> io::Result<()> {
-        match self.session.take() {
-            Some(session) => session.umount_and_join().or_else(|_| detach(self.folder.path())),
-            None => Ok(()),
+        let Some(session) = self.session.take() else { return Ok(()) };
+        match session.umount_and_join() {
+            // Its thread may end with an error after the mount is gone, and then there is nothing to do.
+            Err(_) if is_mounted(self.folder.path())? => detach(self.folder.path()),
+            _ => Ok(()),
         }
     }
 }
@@ -120,6 +122,11 @@ fn start(disk: &Arc<Mutex<Disk>>, folder: &Path) -> io::Result<BackgroundSession
         MountOption::NoAtime,
     ];
     Session::new(Fuse::new(disk.clone()), folder, &config)?.spawn()
+}
+
+fn is_mounted(folder: &Path) -> io::Result<bool> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    Ok(mounts.lines().any(|line| line.split(' ').nth(1).map(Path::new) == Some(folder)))
 }
 
 /// Takes a mount out of the tree at once, and fails what still waits for an answer: threads of a
