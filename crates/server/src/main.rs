@@ -8,13 +8,19 @@ mod offline;
 mod ports;
 mod telemetry;
 
+use std::alloc::System;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use twinkeep_sysmem::heap::Wiping;
 
 use crate::config::Config;
+
+/// What requests leave behind in freed buffers does not outlive them.
+#[global_allocator]
+static HEAP: Wiping<System> = Wiping(System);
 
 /// A node of a Twinkeep cluster.
 #[derive(Debug, Parser)]
