@@ -185,7 +185,7 @@ impl Queue {
         self.progress.send_modify(|progress| *progress = Progress { head, outage: None });
     }
 
-    /// Reports that the log takes no records for now.
+    /// Refuses records until a commit succeeds, and tells those who wait why.
     pub(crate) fn fail(&self, outage: Outage) {
         self.state.lock().outage = Some(outage);
         self.progress.send_modify(|progress| progress.outage = Some(outage));

@@ -22,6 +22,8 @@ mod snapshot;
 mod snapshot_keeper;
 pub mod state_machine;
 mod stores;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 pub mod types;
 mod witness;

@@ -91,19 +91,27 @@ impl Gate {
         O: Operation,
         H: Handle<O>,
     {
+        let (entered, message) = self.arrive::<O>(request).await?;
+        let id = entered.draft.request;
+        match self.finish(&entered, self.work(handler, &entered, &message).await).await {
+            Ok(answer) => Ok(status::tagged(Response::new(answer), id)),
+            Err(error) => Err(self.status(&entered.draft, &error)),
+        }
+    }
+
+    /// Lets a call of one message in, or refuses it.
+    async fn arrive<O: Operation>(
+        &self,
+        request: Request<O::Request>,
+    ) -> Result<(Entered<O>, Wiped<O::Request>), Status> {
         let (metadata, extensions, message) = request.into_parts();
         let message = Wiped(message);
         let draft = self.draft::<O>(O::METHOD, &metadata, Peer::of(&extensions));
         draft.tell(|about| message.tell(about));
-        let id = draft.request;
         let deadline = deadline::of(&metadata);
-        let entered = match self.enter::<O>(draft, deadline, message.min_state_index()).await {
-            Ok(entered) => entered,
-            Err((draft, error)) => return Err(self.refuse(&draft, error).await),
-        };
-        match self.finish(&entered, self.work(handler, &entered, &message).await).await {
-            Ok(answer) => Ok(status::tagged(Response::new(answer), id)),
-            Err(error) => Err(self.status(&entered.draft, &error)),
+        match self.enter::<O>(draft, deadline, message.min_state_index()).await {
+            Ok(entered) => Ok((entered, message)),
+            Err((draft, error)) => Err(self.refuse(&draft, error).await),
         }
     }
 
@@ -173,16 +181,8 @@ impl Gate {
         O: Operation,
         H: HandleStream<O>,
     {
-        let (metadata, extensions, message) = request.into_parts();
-        let message = Wiped(message);
-        let draft = self.draft::<O>(O::METHOD, &metadata, Peer::of(&extensions));
-        draft.tell(|about| message.tell(about));
-        let id = draft.request;
-        let deadline = deadline::of(&metadata);
-        let entered = match self.enter::<O>(draft, deadline, message.min_state_index()).await {
-            Ok(entered) => entered,
-            Err((draft, error)) => return Err(self.refuse(&draft, error).await),
-        };
+        let (entered, message) = self.arrive::<O>(request).await?;
+        let id = entered.draft.request;
         let opened = handler.open(&entered, &message).await;
         let error = opened.as_ref().err();
         if let Err(unrecorded) = entered.draft.answered(error, 0).await {

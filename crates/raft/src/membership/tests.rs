@@ -1,26 +1,8 @@
-use twinkeep_core::id::{Incarnation, NodeId, Revision};
-use twinkeep_core::topology::{NodeRole, Placement};
-
 use super::*;
+use crate::testing::node_record;
 
 fn record(id: u64, standing: Standing) -> NodeRecord {
-    let address = format!("127.0.1.{id}:7401").parse().unwrap();
-    NodeRecord {
-        id: NodeId::new(id).unwrap(),
-        role: NodeRole::Data,
-        standing,
-        placement: Placement {
-            zone: "zone-a".parse().unwrap(),
-            vpc: "vpc".parse().unwrap(),
-            vswitch: "vsw-a".parse().unwrap(),
-            cidr: "127.0.1.0/24".parse().unwrap(),
-            client_address: address,
-            peer_address: address,
-        },
-        spki_sha256: [0; 32],
-        incarnation: Incarnation::FIRST,
-        revision: Revision::FIRST,
-    }
+    NodeRecord { standing, ..node_record(id) }
 }
 
 fn records(of: &[(u64, Standing)]) -> BTreeMap<u64, NodeRecord> {

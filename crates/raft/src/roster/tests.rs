@@ -1,10 +1,9 @@
 use std::collections::{BTreeMap as Map, BTreeSet};
 
-use twinkeep_core::id::Revision;
-use twinkeep_core::topology::Placement;
 use twinkeep_testkit::memory::Memory;
 
 use super::*;
+use crate::testing::node_record;
 use crate::types::Contact;
 
 fn id(node: u64) -> NodeId {
@@ -16,23 +15,8 @@ fn pin(node: u64) -> Pin {
 }
 
 fn record(node: u64, standing: Standing) -> NodeRecord {
-    let address = format!("127.0.1.{node}:7401").parse().unwrap();
-    NodeRecord {
-        id: id(node),
-        role: NodeRole::Data,
-        standing,
-        placement: Placement {
-            zone: "zone-a".parse().unwrap(),
-            vpc: "vpc".parse().unwrap(),
-            vswitch: "vsw-a".parse().unwrap(),
-            cidr: "127.0.1.0/24".parse().unwrap(),
-            client_address: address,
-            peer_address: address,
-        },
-        spki_sha256: [u8::try_from(node).unwrap(); 32],
-        incarnation: Incarnation::FIRST,
-        revision: Revision::FIRST,
-    }
+    let spki_sha256 = [u8::try_from(node).unwrap(); 32];
+    NodeRecord { standing, spki_sha256, ..node_record(node) }
 }
 
 /// Node 1 is the genesis node; 1 and 2 are recorded, 3 was removed, 4 is pinned and not recorded.

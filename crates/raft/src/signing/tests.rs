@@ -1,10 +1,10 @@
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use twinkeep_core::id::{ClusterId, Revision};
 use twinkeep_core::record::{ClusterVersion, CommandKey, Roots};
-use twinkeep_core::topology::{Placement, Standing};
 use twinkeep_testkit::memory::Memory;
 
 use super::*;
+use crate::testing::node_record;
 
 struct Ed25519;
 
@@ -51,23 +51,7 @@ fn me(node: u64) -> Me {
 }
 
 fn node(id: u64, role: NodeRole) -> NodeRecord {
-    let address = "127.0.1.1:7401".parse().unwrap();
-    NodeRecord {
-        id: NodeId::new(id).unwrap(),
-        role,
-        standing: Standing::Voter,
-        placement: Placement {
-            zone: "zone-a".parse().unwrap(),
-            vpc: "vpc".parse().unwrap(),
-            vswitch: "vsw-a".parse().unwrap(),
-            cidr: "127.0.1.0/24".parse().unwrap(),
-            client_address: address,
-            peer_address: address,
-        },
-        spki_sha256: [0; 32],
-        incarnation: Incarnation::FIRST,
-        revision: Revision::FIRST,
-    }
+    NodeRecord { role, ..node_record(id) }
 }
 
 /// A state with data node 1 and witness 5, and the command key of seed 7 in epoch 1.

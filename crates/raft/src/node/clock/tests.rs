@@ -1,26 +1,10 @@
-use twinkeep_core::id::{Incarnation, NodeId, Revision};
-use twinkeep_core::topology::Placement;
-
 use super::*;
+use crate::testing::node_record;
 
 fn node(id: u64, zone: &str) -> NodeRecord {
-    let address = format!("127.0.{id}.1:7401").parse().unwrap();
-    NodeRecord {
-        id: NodeId::new(id).unwrap(),
-        role: NodeRole::Data,
-        standing: Standing::Voter,
-        placement: Placement {
-            zone: zone.parse().unwrap(),
-            vpc: "vpc".parse().unwrap(),
-            vswitch: format!("vsw-{id}").parse().unwrap(),
-            cidr: format!("127.0.{id}.0/24").parse().unwrap(),
-            client_address: address,
-            peer_address: address,
-        },
-        spki_sha256: [0; 32],
-        incarnation: Incarnation::FIRST,
-        revision: Revision::FIRST,
-    }
+    let mut record = node_record(id);
+    record.placement.zone = zone.parse().unwrap();
+    record
 }
 
 fn reading(at: Instant, clock_ahead_ms: i64) -> Reading {
