@@ -5,10 +5,10 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/twinkeep/target
 BIN := $(CARGO_TARGET_DIR)/release
 .DEFAULT_GOAL := help
-.PHONY: help build run down demo test fix
+.PHONY: help build run down demo bench flamegraphs test fix screenshots
 
 help: ## Lists the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Installs what is missing and builds the binaries (RocksDB: 12 to 17 minutes, once)
 	@scripts/setup
@@ -23,9 +23,20 @@ down: ## Stops that cluster; it keeps its keys
 demo: build ## Kills a zone under load, measures what callers notice, writes reports/demo.json
 	@$(BIN)/twinkeep dev demo
 
+bench: build ## Measures a cluster beside its yardsticks (10 minutes), writes reports/bench.json and bench.svg
+	@scripts/setup bench
+	@$(BIN)/twinkeep-bench $(BENCH)
+
+flamegraphs: build ## Draws where the time goes in each benchmark into docs/img (needs perf, as root)
+	@scripts/setup bench
+	@scripts/flamegraphs
+
 test: ## Runs every check and every test
 	@scripts/test
 
 fix: ## Formats and applies what clippy can mend
 	@cargo fmt --all
 	@cargo clippy --release --workspace --all-targets --fix --allow-dirty
+
+screenshots: build ## Draws the pictures of `twinkeep cluster status` in docs/img anew
+	@scripts/screenshots

@@ -1,6 +1,8 @@
 //! Whole clusters of real processes, started as a user starts them: `twinkeep dev up` in a folder of the
 //! test's own, on free ports. Two copies of the tests run side by side without meeting.
 
+pub mod prometheus;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -36,6 +38,8 @@ pub struct Node {
     pub client_address: SocketAddr,
     /// Where nodes reach it.
     pub peer_address: SocketAddr,
+    /// Where it shows its metrics.
+    pub metrics_address: SocketAddr,
 }
 
 #[derive(Deserialize)]
@@ -47,17 +51,17 @@ struct LayoutFile {
 static TURN: std::sync::LazyLock<Arc<Semaphore>> =
     std::sync::LazyLock::new(|| Arc::new(Semaphore::new(1)));
 
-/// Returns the path of one of our programs, beside the test's own.
+/// Returns the path of one of our programs: beside this one, or a folder up when this one is a test.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let folder = own.ancestors().nth(2).context("the test lies in no target folder")?;
-    let path = folder.join(name);
-    ensure!(
-        path.exists(),
-        "{} is missing: run `cargo build --release --workspace` first",
-        path.display()
-    );
-    Ok(path)
+    let folders = own.ancestors().skip(1).take(2);
+    let path = folders.map(|folder| folder.join(name)).find(|path| path.exists());
+    path.with_context(|| {
+        format!(
+            "{name} is missing beside {}: run `cargo build --release --workspace` first",
+            own.display()
+        )
+    })
 }
 
 impl Cluster {

@@ -34,6 +34,9 @@ impl<'a> Stopped<'a> {
         let node = cluster.node(name)?;
         cluster.kill([node])?;
         let config = fs::read_to_string(cluster.path(name).join("twinkeepd.toml"))?;
+        // It is started as another node, whose metrics' address may be in use.
+        let metrics = format!("\n[metrics]\naddress = \"{}\"\n", node.metrics_address);
+        let config = config.replace(&metrics, "");
         Ok(Self { cluster, config, data: cluster.data(node), places: TempDir::new()? })
     }
 

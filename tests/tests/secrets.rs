@@ -24,6 +24,7 @@ use twinkeep_keyring::recovery::Identity;
 use twinkeep_keyring::{AuthorityName, Bundle, Keyring};
 use twinkeep_storage::StateDb;
 use twinkeep_sysmem::Arena;
+use twinkeep_tests::prometheus::get;
 use twinkeep_tests::{Cluster, Node};
 
 /// Bytes that are read at one time.
@@ -247,6 +248,12 @@ async fn no_secret_on_disk_in_the_witness_or_in_a_sealed_node() -> anyhow::Resul
     for node in cluster.nodes() {
         let found = leaks_on_disk(&cluster.path(&node.name), &search)?;
         ensure!(found.is_empty(), "on {}: {found:?}", node.name);
+    }
+    for node in cluster.nodes().iter().filter(|node| cluster.pid(node).is_some()) {
+        let shown = get(node.metrics_address, "/metrics")?;
+        ensure!(shown.contains("\ntwinkeep_"), "{} shows no metrics", node.name);
+        let found = search.leaks(shown.as_bytes(), "metrics");
+        ensure!(found.is_empty(), "of {}: {found:?}", node.name);
     }
     let witness = cluster.node("w")?;
     let found = leaks_in_memory(process_id(&cluster, witness)?, &search)?;

@@ -135,6 +135,7 @@ pub(crate) const fn permission(declared: v1::Permission) -> core_access::Permiss
         D::VerifyMac => P::VerifyMac,
         D::GetPublicKey => P::GetPublicKey,
         D::GenerateRandom => P::GenerateRandom,
+        D::OpenCryptoStream => P::OpenCryptoStream,
         D::GetClusterStatus => P::GetClusterStatus,
         D::ListMembers => P::ListMembers,
         D::WatchTopology => P::WatchTopology,

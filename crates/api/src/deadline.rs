@@ -6,10 +6,17 @@ use tonic::metadata::MetadataMap;
 
 use crate::limits::{DEADLINE_DEFAULT, DEADLINE_MAX};
 
-/// Returns the point in time by which the call has to be answered.
-pub(crate) fn of(metadata: &MetadataMap) -> Instant {
+/// Returns the point in time by which a call that has waited for so long has to be answered.
+pub(crate) fn of(metadata: &MetadataMap, waited: Duration) -> Instant {
     let given = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok());
-    Instant::now() + given.and_then(parse).unwrap_or(DEADLINE_DEFAULT).min(DEADLINE_MAX)
+    let time = given.and_then(parse).unwrap_or(DEADLINE_DEFAULT).min(DEADLINE_MAX);
+    Instant::now() + time.saturating_sub(waited)
+}
+
+/// Returns the point in time by which a call of a stream has to be answered; 0 takes the default.
+pub(crate) fn of_millis(timeout_ms: u32) -> Instant {
+    let given = (timeout_ms != 0).then(|| Duration::from_millis(timeout_ms.into()));
+    Instant::now() + given.unwrap_or(DEADLINE_DEFAULT).min(DEADLINE_MAX)
 }
 
 /// Reads at most eight digits and a unit (gRPC over HTTP/2, "Timeout").
@@ -47,6 +54,14 @@ mod tests {
     fn no_caller_gets_more_than_the_longest_time() {
         let mut metadata = MetadataMap::new();
         metadata.insert("grpc-timeout", "99999999H".parse().unwrap());
-        assert!(of(&metadata) <= Instant::now() + DEADLINE_MAX);
+        assert!(of(&metadata, Duration::ZERO) <= Instant::now() + DEADLINE_MAX);
+    }
+
+    #[test]
+    fn wait_before_the_call_was_begun_counts() {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", "100m".parse().unwrap());
+        assert!(of(&metadata, Duration::from_millis(200)) <= Instant::now());
+        assert!(of(&metadata, Duration::ZERO) > Instant::now());
     }
 }

@@ -7,6 +7,7 @@ use twinkeep_core::key::{KeyState, KeyUsage};
 use twinkeep_core::outcome::{Applied, Refusal};
 use twinkeep_core::state::Fault;
 
+use crate::limits::{BEGUN_WITHIN_MAX, CALLER_CALLS_MAX, CALLER_STREAMS_MAX};
 use crate::ports::{ClusterError, ControlError, IssueError, VaultError};
 
 /// Why a call was not answered.
@@ -27,6 +28,25 @@ pub enum CallError {
     /// A field of the request is over its limit.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
+    /// The caller has as many calls open as it may.
+    #[error(
+        "the caller has {CALLER_CALLS_MAX} calls open on this node already; send the call again when one is \
+         answered"
+    )]
+    Busy,
+    /// The call waited too long to be begun.
+    #[error(
+        "this node is overloaded: the call was not begun within {} ms; send it again later, or call another \
+         node",
+        BEGUN_WITHIN_MAX.as_millis()
+    )]
+    Overloaded,
+    /// The caller has as many streams open as it may.
+    #[error(
+        "the caller has {CALLER_STREAMS_MAX} crypto streams open on this node already; send calls over those, or \
+         call another node"
+    )]
+    TooManyStreams,
     /// A field was damaged on its way.
     #[error(
         "{field} does not match {field}_crc32c: it was damaged on its way, send the call again"

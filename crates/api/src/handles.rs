@@ -6,16 +6,20 @@
 
 use std::sync::Arc;
 
+use tokio::time::timeout_at;
 use twinkeep_core::id::{KeyId, KeyVersionNumber, Revision};
 use twinkeep_core::record::{
-    BackendKind, KeyRecord, KeyVersionRecord, Record as _, RecordKind, SealedRecord,
+    BackendKind, KeyRecord, KeyVersionRecord, Record, RecordKind, SealedRecord,
 };
+use twinkeep_core::state::RowMark;
 use twinkeep_crypto::{Call, Error as BackendError, KeyHandle, KeyTemplate, Material};
 
 use crate::cache::Bounded;
 use crate::error::CallError;
 use crate::limits::OPEN_KEYS_CACHED_MAX;
 use crate::ports::{Backends, ControlPlane, Ports, Vault, VaultError};
+use crate::records::Stamped;
+use crate::turns::Turns;
 
 /// A key version that is open.
 #[derive(Clone)]
@@ -24,8 +28,8 @@ pub(crate) struct Opened {
     id: (KeyId, KeyVersionNumber),
     sealed: Revision,
     generation: u64,
-    /// The stamp of the table of sealed records when the revision was last seen to be right.
-    stamp: u64,
+    /// The row of the sealed record when the revision was last seen to be right.
+    row: Stamped,
 }
 
 /// The key versions that are open on this node.
@@ -34,6 +38,8 @@ pub(crate) struct Handles {
     vault: Arc<dyn Vault>,
     backends: Backends,
     open: Bounded<(KeyId, KeyVersionNumber), Opened>,
+    /// Whoever opens a key; the others wait for it.
+    opening: Turns<(KeyId, KeyVersionNumber)>,
 }
 
 impl Handles {
@@ -42,7 +48,8 @@ impl Handles {
             control: Arc::clone(&ports.control),
             vault: Arc::clone(&ports.vault),
             backends: ports.backends.clone(),
-            open: Bounded::new(OPEN_KEYS_CACHED_MAX),
+            open: Bounded::new("open_keys", OPEN_KEYS_CACHED_MAX),
+            opening: Turns::default(),
         }
     }
 
@@ -53,13 +60,41 @@ impl Handles {
         key: &KeyRecord,
         version: &KeyVersionRecord,
     ) -> Result<Opened, CallError> {
-        if let Some(opened) = self.open.get(&(key.id, version.number)) {
-            if let Some(good) = self.recheck(key, opened)? {
-                return Ok(good);
-            }
-            self.open.remove(&(key.id, version.number));
+        match self.find(key, (key.id, version.number))? {
+            Some(good) => Ok(good),
+            // Boxed: nearly every call finds its key open, and should not carry the room for opening it.
+            None => Box::pin(self.open_in_turn(call, key, version)).await,
         }
-        self.open_anew(call, key, version).await
+    }
+
+    async fn open_in_turn(
+        &self,
+        call: Call,
+        key: &KeyRecord,
+        version: &KeyVersionRecord,
+    ) -> Result<Opened, CallError> {
+        let id = (key.id, version.number);
+        // Whoever opens the key may have more time than this call.
+        let turn = timeout_at(call.deadline().into(), self.opening.take(id)).await;
+        let _turn = turn.map_err(|_| BackendError::DeadlineExceeded)?;
+        match self.find(key, id)? {
+            Some(good) => Ok(good),
+            None => self.open_anew(call, key, version).await,
+        }
+    }
+
+    /// Returns a key version that is open and still good.
+    fn find(
+        &self,
+        key: &KeyRecord,
+        id: (KeyId, KeyVersionNumber),
+    ) -> Result<Option<Opened>, CallError> {
+        let Some(opened) = self.open.get(&id) else { return Ok(None) };
+        let good = self.recheck(key, opened)?;
+        if good.is_none() {
+            self.open.remove(&id);
+        }
+        Ok(good)
     }
 
     /// Tells whether an open key is still good.
@@ -76,15 +111,15 @@ impl Handles {
         if self.vault.generation() != Some(opened.generation) {
             return Ok(None);
         }
-        let stamp = self.control.changed_at(SealedRecord::TABLE);
-        if opened.stamp == stamp {
+        if opened.row.holds(&*self.control) {
             return Ok(Some(opened));
         }
+        let row = self.row(key, opened.id.1);
         let sealed = self.sealed(key, opened.id.1)?;
         if sealed.is_none_or(|sealed| sealed.revision != opened.sealed) {
             return Ok(None);
         }
-        opened.stamp = stamp;
+        opened.row = row;
         self.keep(&opened);
         Ok(Some(opened))
     }
@@ -96,7 +131,7 @@ impl Handles {
         version: &KeyVersionRecord,
     ) -> Result<Opened, CallError> {
         let generation = self.vault.generation().ok_or(VaultError::Sealed)?;
-        let stamp = self.control.changed_at(SealedRecord::TABLE);
+        let row = self.row(key, version.number);
         let sealed = self.sealed(key, version.number)?;
         let sealed = sealed.ok_or_else(|| missing(key.id, version.number))?;
         let material = self.vault.open_material(&*self.control.view(), &sealed)?;
@@ -107,7 +142,7 @@ impl Handles {
         let opening = self.backends.of(version.backend).open(call, &template, material);
         let handle = opening.await.map_err(refused)?;
         let id = (key.id, version.number);
-        let opened = Opened { handle, id, sealed: sealed.revision, generation, stamp };
+        let opened = Opened { handle, id, sealed: sealed.revision, generation, row };
         self.keep(&opened);
         Ok(opened)
     }
@@ -126,10 +161,18 @@ impl Handles {
         key: &KeyRecord,
         number: KeyVersionNumber,
     ) -> Result<Option<SealedRecord>, CallError> {
-        let record_key = KeyVersionRecord::material_key(&key.id, number);
-        let id = (RecordKind::KeyMaterial, key.instance, record_key);
-        Ok(SealedRecord::load(&*self.control.view(), &id)?)
+        Ok(SealedRecord::load(&*self.control.view(), &sealed_id(key, number))?)
     }
+
+    /// Notes the row of the sealed record as it is now.
+    fn row(&self, key: &KeyRecord, number: KeyVersionNumber) -> Stamped {
+        let row = SealedRecord::row(&sealed_id(key, number));
+        Stamped::now(&*self.control, RowMark::of(SealedRecord::TABLE, &row))
+    }
+}
+
+fn sealed_id(key: &KeyRecord, number: KeyVersionNumber) -> <SealedRecord as Record>::Id {
+    (RecordKind::KeyMaterial, key.instance, KeyVersionRecord::material_key(&key.id, number))
 }
 
 /// Returns what a backend is told about a key version.

@@ -9,6 +9,7 @@
 //! audit record; a caller without permission learns nothing.
 
 mod access;
+pub mod arrival;
 mod audit_log;
 mod authorize;
 mod cache;
@@ -27,14 +28,19 @@ mod instances;
 mod keys;
 pub mod limits;
 mod message;
+mod meter;
+pub mod metrics;
 mod operation;
 mod page;
 pub mod ports;
 mod records;
 mod services;
 mod status;
+mod stream;
+mod trace;
+mod turns;
 
 pub use authorize::Peer;
 pub use error::{CallError, Invalid, OverLimit, Unauthenticated};
 pub use services::{Services, reflection};
-pub use status::{LEADER_METADATA, REQUEST_METADATA};
+pub use trace::{StreamSpans, trace_streams};

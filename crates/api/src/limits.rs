@@ -42,6 +42,24 @@ pub const BATCH_PARALLEL: usize = 16;
 /// Largest message that is decoded at all: tonic refuses a longer one by its length prefix.
 pub const REQUEST_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 
+/// Most calls of one crypto stream that are worked on at a time; the node reads no further until one is
+/// answered.
+pub const STREAM_CALLS_MAX: usize = 256;
+/// Longest time that a crypto stream works without letting others of its thread have their turn.
+pub const STREAM_TURN: Duration = Duration::from_micros(200);
+/// Longest trace that a caller may give its request, in bytes.
+pub const TRACE_BYTES_MAX: usize = 64;
+/// Most calls of one caller that are worked on at a time, over all of its streams and single calls.
+pub const CALLER_CALLS_MAX: u32 = 1024;
+/// Most crypto streams of one caller that are open on a node at a time.
+pub const CALLER_STREAMS_MAX: u32 = 1024;
+/// Longest that a call for keys may have waited when it is begun; later it is refused.
+pub const BEGUN_WITHIN_MAX: Duration = Duration::from_millis(250);
+/// When a caller whose call came too late is asked to come back.
+pub const OVERLOADED_RETRY: Duration = Duration::from_millis(250);
+/// When a caller that was refused as too busy is asked to come back.
+pub const BUSY_RETRY: Duration = Duration::from_millis(20);
+
 /// Entries of a page where the caller names no number.
 pub const PAGE_SIZE_DEFAULT: usize = 100;
 /// Most entries of a page.
@@ -66,10 +84,11 @@ pub const GROUND_ATTEMPTS_MAX: usize = 3;
 /// How often a change without an expected revision is proposed again because another came first.
 pub const CHANGE_ATTEMPTS_MAX: usize = 5;
 
-/// Records of each kind that are kept decoded.
+/// Records of each kind that are kept decoded; half as many are sure to stay.
 pub const RECORDS_CACHED_MAX: usize = 16_384;
-/// Key versions that are kept open.
-pub const OPEN_KEYS_CACHED_MAX: usize = 4096;
+/// Key versions that are kept open; half as many are sure to stay. Where more are in use, each call for one that is not opens it anew: two
+/// microseconds for a symmetric key, up to a quarter of a millisecond for RSA.
+pub const OPEN_KEYS_CACHED_MAX: usize = 8192;
 
 /// What is done with a key, for its cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

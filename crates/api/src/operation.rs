@@ -20,14 +20,18 @@ pub(crate) enum AuditClass {
     Attempted,
 }
 
-/// One call of a service.
-pub(crate) trait Operation: Send + Sync + 'static {
+/// What the gate asks of everybody who comes with a call.
+pub(crate) trait Guarded: Send + Sync + 'static {
     /// The method in the proto files.
     const METHOD: Method;
     /// What a caller must be allowed to do.
     const PERMISSION: Permission = convert::permission(Self::METHOD.permission);
     /// When an answer may leave.
     const AUDIT: AuditClass;
+}
+
+/// One call of a service.
+pub(crate) trait Operation: Guarded {
     /// What comes in.
     type Request: RequestMessage;
     /// What goes out; of a stream, one message.
@@ -59,9 +63,12 @@ macro_rules! operations {
         #[derive(Debug)]
         pub(crate) enum $name {}
 
-        impl Operation for $name {
+        impl Guarded for $name {
             const METHOD: Method = method::$method;
             const AUDIT: AuditClass = AuditClass::$audit;
+        }
+
+        impl Operation for $name {
             type Request = v1::$request;
             type Answer = v1::$answer;
         }
@@ -140,6 +147,15 @@ operations! {
     Seal, SEAL, SealRequest => SealResponse, Attempted;
 
     TailAudit, TAIL_AUDIT, TailAuditRequest => TailAuditResponse, Queued;
+}
+
+/// `CryptoStream`: the opening. Each call on the stream is an operation of its own.
+#[derive(Debug)]
+pub(crate) enum CryptoStream {}
+
+impl Guarded for CryptoStream {
+    const METHOD: Method = method::CRYPTO_STREAM;
+    const AUDIT: AuditClass = AuditClass::Queued;
 }
 
 batched! {

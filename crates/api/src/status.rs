@@ -16,22 +16,20 @@
 //! as fixed text with the request's id; the chain of causes goes to the log.
 
 use std::error::Error;
+use std::time::Duration;
 
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Response, Status};
 use twinkeep_core::id::RequestId;
 use twinkeep_core::outcome::Refusal;
-use twinkeep_crypto::{Error as BackendError, InvalidInput};
-use twinkeep_proto::v1::ItemError;
+use twinkeep_crypto::{Error as BackendError, InvalidInput, Unavailable};
+use twinkeep_proto::metadata;
 use twinkeep_proto::v1::method::Method;
+use twinkeep_proto::v1::{CallError as CallFailure, ItemError};
 
 use crate::error::CallError;
+use crate::limits::{BUSY_RETRY, OVERLOADED_RETRY};
 use crate::ports::{ClusterError, ControlError, IssueError, Leader, VaultError};
-
-/// Metadata with the leader's address, `address:port`, on answers with `UNAVAILABLE`.
-pub const LEADER_METADATA: &str = "x-twinkeep-leader";
-/// Metadata with the request's id, on every answer.
-pub const REQUEST_METADATA: &str = "x-twinkeep-request-id";
 
 /// An error that knows its code.
 pub(crate) trait Coded {
@@ -47,7 +45,9 @@ impl Coded for CallError {
             Self::Invalid(_) | Self::WrongUsage { .. } | Self::InvalidCiphertext => {
                 Code::InvalidArgument
             }
-            Self::OverLimit(_) => Code::ResourceExhausted,
+            Self::OverLimit(_) | Self::Busy | Self::Overloaded | Self::TooManyStreams => {
+                Code::ResourceExhausted
+            }
             Self::Checksum { .. } => Code::DataLoss,
             Self::NotFound { .. } => Code::NotFound,
             Self::KeyUnusable { .. } => Code::FailedPrecondition,
@@ -133,6 +133,7 @@ impl Coded for BackendError {
             Self::InvalidInput(InvalidInput::WrongLength { .. } | InvalidInput::Unfit { .. })
             | Self::InvalidCiphertext
             | Self::Unsupported { .. } => Code::InvalidArgument,
+            Self::Unavailable(Unavailable::Busy { .. }) => Code::ResourceExhausted,
             Self::Unavailable(_) => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Internal(_) => Code::Internal,
@@ -200,13 +201,54 @@ pub(crate) fn status(
 ) -> Status {
     let code = error.code();
     let mut status = Status::new(code, text(error, request, method));
-    status.metadata_mut().insert(REQUEST_METADATA, id_value(request));
+    status.metadata_mut().insert(metadata::REQUEST_ID, id_value(request));
     if let (Code::Unavailable, Some(leader)) = (code, leader) {
         let address = MetadataValue::try_from(leader.address.to_string());
         let address = address.expect("an address is written in visible ASCII");
-        status.metadata_mut().insert(LEADER_METADATA, address);
+        status.metadata_mut().insert(metadata::LEADER, address);
+    }
+    if let Some(after) = retry_after(error) {
+        let value = MetadataValue::from(after.as_millis() as u64);
+        status.metadata_mut().insert(metadata::PUSHBACK_MS, value);
+    }
+    if never_proposed(error) {
+        status.metadata_mut().insert(metadata::NOT_DONE, MetadataValue::from_static("1"));
     }
     status
+}
+
+/// Tells whether a change was refused before it was proposed, as [`ControlError`] says of each variant. Calls
+/// that change the cluster itself take several steps, so of them nothing is said.
+fn never_proposed(error: &CallError) -> bool {
+    let CallError::Control(error) = error else { return false };
+    match error {
+        ControlError::NoLeader
+        | ControlError::Sealed
+        | ControlError::Busy { .. }
+        | ControlError::Stopping => true,
+        ControlError::Unknown | ControlError::Lagging { .. } | ControlError::Fault(_) => false,
+    }
+}
+
+/// Returns the error of one call of a stream.
+pub(crate) fn call_error(error: &CallError, request: RequestId, method: Method) -> CallFailure {
+    CallFailure {
+        code: error.code() as i32,
+        message: text(error, request, method),
+        retry_after_ms: retry_after(error).map_or(0, |after| after.as_millis() as u32),
+    }
+}
+
+/// Returns when the same call may succeed, where that is known.
+fn retry_after(error: &CallError) -> Option<Duration> {
+    let is_busy = matches!(
+        error,
+        CallError::Busy | CallError::Backend(BackendError::Unavailable(Unavailable::Busy { .. }))
+    );
+    if matches!(error, CallError::Overloaded) {
+        return Some(OVERLOADED_RETRY);
+    }
+    is_busy.then_some(BUSY_RETRY)
 }
 
 /// Returns the error of one item of a batch.
@@ -216,12 +258,16 @@ pub(crate) fn item_error(error: &CallError, request: RequestId, method: Method) 
 
 /// Puts the request's id on an answer.
 pub(crate) fn tagged<T>(mut answer: Response<T>, request: RequestId) -> Response<T> {
-    answer.metadata_mut().insert(REQUEST_METADATA, id_value(request));
+    answer.metadata_mut().insert(metadata::REQUEST_ID, id_value(request));
     answer
 }
 
 fn id_value(request: RequestId) -> MetadataValue<tonic::metadata::Ascii> {
-    MetadataValue::try_from(request.to_string()).expect("an id is written in hex digits")
+    let value = MetadataValue::try_from(request.to_string());
+    let mut value = value.expect("an id is written in hex digits");
+    // Not secret, but never the same again: HPACK is to waste no room of its table on it (RFC 7541, 7.1.3).
+    value.set_sensitive(true);
+    value
 }
 
 /// Returns what the caller reads, and logs what only the operator may read.
@@ -232,7 +278,8 @@ fn text(error: &CallError, request: RequestId, method: Method) -> String {
             tracing::error!(%request, operation, error = error as &dyn Error, "call failed inside");
             format!("the service failed; tell its operator the request id {request}")
         }
-        Code::Unavailable => {
+        // A caller may ask for a state that will never come, as often as it likes.
+        Code::Unavailable if !matches!(error, CallError::Control(ControlError::Lagging { .. })) => {
             tracing::warn!(%request, operation, error = error as &dyn Error, "call not served");
             error.to_string()
         }
@@ -265,7 +312,7 @@ mod tests {
         assert_eq!(status.code(), Code::Internal);
         let expected = format!("the service failed; tell its operator the request id {REQUEST}");
         assert_eq!(status.message(), expected);
-        assert!(status.metadata().get(LEADER_METADATA).is_none());
+        assert!(status.metadata().get(metadata::LEADER).is_none());
     }
 
     #[test]
@@ -273,8 +320,22 @@ mod tests {
         let error = CallError::Control(ControlError::NoLeader);
         let status = status(&error, REQUEST, method::CREATE_KEY, Some(leader()));
         assert_eq!(status.code(), Code::Unavailable);
-        assert_eq!(status.metadata().get(LEADER_METADATA).unwrap(), "127.0.1.11:7101");
-        assert_eq!(status.metadata().get(REQUEST_METADATA).unwrap(), &*REQUEST.to_string());
+        assert_eq!(status.metadata().get(metadata::LEADER).unwrap(), "127.0.1.11:7101");
+        assert_eq!(status.metadata().get(metadata::REQUEST_ID).unwrap(), &*REQUEST.to_string());
+    }
+
+    #[test]
+    fn change_that_was_never_proposed_is_vouched_for_and_one_of_unknown_end_is_not() {
+        let vouched = |error| {
+            let status = status(&CallError::Control(error), REQUEST, method::CREATE_KEY, None);
+            status.metadata().contains_key(metadata::NOT_DONE)
+        };
+        assert!(vouched(ControlError::NoLeader));
+        assert!(vouched(ControlError::Sealed));
+        assert!(vouched(ControlError::Busy { waiting: 1 }));
+        assert!(vouched(ControlError::Stopping));
+        assert!(!vouched(ControlError::Unknown));
+        assert!(!vouched(ControlError::Lagging { wanted: 2, applied: 1 }));
     }
 
     #[test]

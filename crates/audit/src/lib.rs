@@ -10,7 +10,7 @@
 //!
 //! Layers, each in its own module: `frame` and `segment` have the stored bytes, `directory` and
 //! `device` the files, `reserve` the room kept for bad days, `recover` the end of an earlier run,
-//! `queue` and `writer` the way of a record to the disk.
+//! `queue` and `writer` the way of a record to the disk, `waiters` those whose answers wait for it.
 
 pub mod call;
 mod device;
@@ -19,6 +19,7 @@ mod error;
 mod frame;
 mod json;
 mod log;
+pub mod metrics;
 mod queue;
 pub mod record;
 mod recover;
@@ -28,6 +29,7 @@ mod tail;
 mod text;
 mod ticket;
 mod verify;
+mod waiters;
 mod writer;
 
 #[cfg(test)]

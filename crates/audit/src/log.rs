@@ -5,7 +5,8 @@
 //!   machine.
 //! - Of the calls answered after [`Ticket::queued`] a crash can lose those of at most
 //!   [`LOSS_WINDOW`]: once the oldest record has waited that long for the disk, later ones wait for
-//!   it too. The next run marks the loss.
+//!   it too, and also while the queue is half full: a burst is slowed down before it is refused. The next
+//!   run marks the loss.
 //! - Nothing waits longer than [`Options::stall_limit`] for a disk that does not answer.
 //! - When a record cannot be kept, [`Log::permit`] says so before the work is done.
 
@@ -26,7 +27,7 @@ use crate::device::{Device, Files};
 use crate::directory::Directory;
 use crate::error::{AppendError, OpenError, Outage};
 use crate::frame::Head;
-use crate::queue::Queue;
+use crate::queue::{Place, Queue};
 use crate::record::{Entry, MarkEvent};
 use crate::recover;
 use crate::reserve::Reserve;
@@ -272,8 +273,8 @@ impl Permit {
         let time_unix_ns = call.time_unix_ns;
         let entry = Entry::Call(call).to_bytes();
         let now = shared.clock.elapsed();
-        let (sequence, oldest) = shared.queue.push(entry, time_unix_ns, now)?;
-        let late = now.saturating_sub(oldest) >= LOSS_WINDOW;
+        let Place { sequence, oldest, crowded } = shared.queue.push(entry, time_unix_ns, now)?;
+        let late = crowded || now.saturating_sub(oldest) >= LOSS_WINDOW;
         Ok(Ticket::new(shared, sequence, late))
     }
 }

@@ -2,15 +2,27 @@
 //!
 //! A record gets its sequence when it is queued. The writer takes all that has gathered, and reports
 //! how far the log is on the disk. Both sides hold the lock for a few moves of memory, never for I/O.
+//!
+//! Records gather for [`GATHER`] while no answer waits for the disk: each commit costs a sync and wakes a
+//! thread, which thousands of records share then. Once somebody waits, they gather the longer the more
+//! there were last time ([`GATHER_EACH`]): a single call soon waits for its own sync alone, a crowd shares one.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::error::{AppendError, Outage};
 use crate::frame::Head;
+use crate::waiters::Waiters;
+
+/// How long records gather that no answer waits for: a tenth of [`crate::LOSS_WINDOW`].
+const GATHER: Duration = Duration::from_millis(5);
+/// How long records gather that an answer waits for, for each one of the commit before.
+const GATHER_EACH: Duration = Duration::from_micros(20);
+/// Most of that.
+const GATHER_AWAITED_MAX: Duration = Duration::from_micros(500);
 
 /// A record that is not on the disk yet.
 #[derive(Debug)]
@@ -21,6 +33,15 @@ pub(crate) struct Pending {
     pub(crate) entry: Vec<u8>,
     /// By the node's steady clock.
     pub(crate) queued_at: Duration,
+}
+
+/// Where a record was queued.
+pub(crate) struct Place {
+    pub(crate) sequence: u64,
+    /// Since when the oldest record has been waiting for the disk.
+    pub(crate) oldest: Duration,
+    /// Whether half of the queue is taken.
+    pub(crate) crowded: bool,
 }
 
 /// How far a log is.
@@ -52,6 +73,12 @@ struct State {
     in_commit: usize,
     /// When the oldest of them was queued.
     in_commit_since: Option<Duration>,
+    /// Records that were taken last.
+    last: usize,
+    /// Whether the writer waits for more of what is pending.
+    gathering: bool,
+    /// Whether an answer waits for something that is pending.
+    awaited: bool,
     /// Places promised to calls that are under way.
     promised: usize,
     outage: Option<Outage>,
@@ -64,6 +91,19 @@ impl State {
     /// Returns when the oldest record that is not on the disk was queued.
     fn oldest(&self) -> Option<Duration> {
         self.in_commit_since.or_else(|| self.pending.front().map(|first| first.queued_at))
+    }
+
+    /// Returns how long records gather.
+    fn patience(&self) -> Duration {
+        if !self.awaited {
+            return GATHER;
+        }
+        match u32::try_from(self.last) {
+            // Whoever was alone goes on alone.
+            Ok(0 | 1) => Duration::ZERO,
+            Ok(last) => (GATHER_EACH * last).min(GATHER_AWAITED_MAX),
+            Err(_) => GATHER_AWAITED_MAX,
+        }
     }
 
     fn refuse_if_out(&self) -> Result<(), AppendError> {
@@ -82,6 +122,7 @@ pub(crate) struct Queue {
     work: Condvar,
     ended: Condvar,
     progress: watch::Sender<Progress>,
+    pub(crate) waiters: Waiters,
     records_max: usize,
     stall_limit: Duration,
 }
@@ -93,6 +134,9 @@ impl Queue {
             next_sequence: head.sequence + 1,
             in_commit: 0,
             in_commit_since: None,
+            last: 0,
+            gathering: false,
+            awaited: false,
             promised: 0,
             outage: None,
             ending: None,
@@ -103,6 +147,7 @@ impl Queue {
             work: Condvar::new(),
             ended: Condvar::new(),
             progress: watch::Sender::new(Progress { head, outage: None }),
+            waiters: Waiters::default(),
             records_max,
             stall_limit,
         }
@@ -137,14 +182,13 @@ impl Queue {
         self.state.lock().promised -= 1;
     }
 
-    /// Queues a record in a promised place. Returns its sequence, and since when the oldest record
-    /// has been waiting for the disk.
+    /// Queues a record in a promised place.
     pub(crate) fn push(
         &self,
         entry: Vec<u8>,
         time_unix_ns: u64,
         now: Duration,
-    ) -> Result<(u64, Duration), AppendError> {
+    ) -> Result<Place, AppendError> {
         let mut state = self.state.lock();
         state.promised -= 1;
         state.refuse_if_out()?;
@@ -152,26 +196,62 @@ impl Queue {
         state.next_sequence += 1;
         state.pending.push_back(Pending { sequence, time_unix_ns, entry, queued_at: now });
         let oldest = state.oldest().unwrap_or(now);
+        let crowded = state.pending.len() + state.in_commit >= self.records_max / 2;
+        let wakes = !state.gathering || state.pending.len() == self.crowd();
         drop(state);
-        self.work.notify_one();
-        Ok((sequence, oldest))
+        if wakes {
+            self.work.notify_one();
+        }
+        Ok(Place { sequence, oldest, crowded })
+    }
+
+    /// Asks the writer not to wait for more than the record, since an answer waits for it.
+    pub(crate) fn await_record(&self, sequence: u64) {
+        let mut state = self.state.lock();
+        let is_pending = state.pending.front().is_some_and(|first| first.sequence <= sequence);
+        let wakes = is_pending && !state.awaited && state.gathering;
+        state.awaited |= is_pending;
+        drop(state);
+        if wakes {
+            self.work.notify_one();
+        }
     }
 
     /// Waits for work. The batch must be empty and then holds what gathered.
     pub(crate) fn take(&self, batch: &mut VecDeque<Pending>) -> Work {
         let mut state = self.state.lock();
-        loop {
-            if !state.pending.is_empty() {
-                std::mem::swap(&mut state.pending, batch);
-                state.in_commit = batch.len();
-                state.in_commit_since = batch.front().map(|first| first.queued_at);
-                return Work::Commit;
-            }
+        while state.pending.is_empty() {
             if let Some(closed) = state.ending {
                 return Work::End { closed };
             }
             self.work.wait(&mut state);
         }
+        self.gather(&mut state);
+        std::mem::swap(&mut state.pending, batch);
+        state.in_commit = batch.len();
+        state.in_commit_since = batch.front().map(|first| first.queued_at);
+        state.last = batch.len();
+        state.awaited = false;
+        Work::Commit
+    }
+
+    /// Waits for more records, for as long as nobody minds.
+    fn gather(&self, state: &mut MutexGuard<'_, State>) {
+        let began = Instant::now();
+        state.gathering = true;
+        while state.ending.is_none() && state.pending.len() < self.crowd() {
+            let until = began + state.patience();
+            if until <= Instant::now() {
+                break;
+            }
+            self.work.wait_until(state, until);
+        }
+        state.gathering = false;
+    }
+
+    /// Returns how many records are not let wait for more.
+    const fn crowd(&self) -> usize {
+        self.records_max / 4
     }
 
     /// Reports that the log is on the disk up to `head`; `next` is the first record still in the
@@ -183,12 +263,14 @@ impl Queue {
         state.outage = None;
         drop(state);
         self.progress.send_modify(|progress| *progress = Progress { head, outage: None });
+        self.waiters.wake_up_to(head.sequence);
     }
 
     /// Refuses records until a commit succeeds, and tells those who wait why.
     pub(crate) fn fail(&self, outage: Outage) {
         self.state.lock().outage = Some(outage);
         self.progress.send_modify(|progress| progress.outage = Some(outage));
+        self.waiters.wake_up_to(u64::MAX);
     }
 
     /// Waits before the next try; `false` if the log is to end.
@@ -224,6 +306,7 @@ impl Queue {
         state.pending.clear();
         drop(state);
         self.progress.send_modify(|progress| progress.outage = Some(outage));
+        self.waiters.wake_up_to(u64::MAX);
         self.ended.notify_all();
     }
 

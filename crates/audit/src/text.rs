@@ -2,13 +2,21 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// UTF-8 of at most `MAX` bytes.
 ///
 /// What is longer is cut at a character and ends in `…`: a record of a refused call must be written
 /// even when what was refused was its length, and the reader must see that something is missing.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Text<const MAX: usize>(Cow<'static, str>);
+#[derive(Clone)]
+pub struct Text<const MAX: usize>(Kept);
+
+/// Cheap to clone: many records name the same caller.
+#[derive(Clone)]
+enum Kept {
+    Static(&'static str),
+    Shared(Arc<str>),
+}
 
 /// Stands at the end of a text that was cut.
 const CUT: &str = "…";
@@ -19,29 +27,56 @@ impl<const MAX: usize> Text<MAX> {
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
         const { assert!(MAX >= CUT.len()) };
         let text = text.into();
-        if text.len() <= MAX {
-            return Self(text);
+        if text.len() > MAX {
+            return Self(Kept::Shared(cut::<MAX>(&text).into()));
         }
-        let end = text.floor_char_boundary(MAX - CUT.len());
-        Self(Cow::Owned(format!("{}{CUT}", &text[..end])))
+        Self(match text {
+            Cow::Borrowed(text) => Kept::Static(text),
+            Cow::Owned(text) => Kept::Shared(text.into()),
+        })
+    }
+
+    /// Takes a text that others have too, cut to `MAX` bytes.
+    #[must_use]
+    pub fn shared(text: Arc<str>) -> Self {
+        if text.len() > MAX {
+            return Self(Kept::Shared(cut::<MAX>(&text).into()));
+        }
+        Self(Kept::Shared(text))
     }
 
     /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Kept::Static(text) => text,
+            Kept::Shared(text) => text,
+        }
     }
 }
 
+fn cut<const MAX: usize>(text: &str) -> String {
+    let end = text.floor_char_boundary(MAX - CUT.len());
+    format!("{}{CUT}", &text[..end])
+}
+
+impl<const MAX: usize> PartialEq for Text<MAX> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl<const MAX: usize> Eq for Text<MAX> {}
+
 impl<const MAX: usize> fmt::Display for Text<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl<const MAX: usize> fmt::Debug for Text<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
@@ -51,7 +86,7 @@ impl<C, const MAX: usize> minicbor::Encode<C> for Text<MAX> {
         e: &mut minicbor::Encoder<W>,
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.str(&self.0)?.ok()
+        e.str(self.as_str())?.ok()
     }
 }
 
@@ -61,7 +96,7 @@ impl<'b, C, const MAX: usize> minicbor::Decode<'b, C> for Text<MAX> {
         if text.len() > MAX {
             return Err(minicbor::decode::Error::message("a text is longer than its field allows"));
         }
-        Ok(Self(Cow::Owned(text.to_owned())))
+        Ok(Self(Kept::Shared(text.into())))
     }
 }
 

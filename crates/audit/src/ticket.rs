@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::error::Outage;
 use crate::log::Shared;
-use crate::queue::Progress;
 
 /// What an answer has to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,8 @@ pub enum Wait {
 pub struct Ticket {
     shared: Arc<Shared>,
     sequence: u64,
-    /// Whether the oldest record had waited for the whole loss window when this one came.
+    /// Whether the disk is behind: the oldest record had waited for the whole loss window when this one
+    /// came, or half of the queue was taken.
     late: bool,
 }
 
@@ -43,10 +44,11 @@ impl Ticket {
     /// # Errors
     /// The [`Outage`] because of which the call must not be answered.
     pub async fn wait(self, wait: Wait) -> Result<(), Outage> {
-        match wait {
-            Wait::Queued => self.queued().await,
-            Wait::Durable => self.durable().await,
+        if wait == Wait::Queued && !self.late {
+            return Ok(());
         }
+        // Boxed: most calls have nothing to wait for, and should not carry the room for it.
+        Box::pin(self.durable()).await
     }
 
     /// Waits until the call may be answered under the loss bound: mostly not at all, but for the
@@ -65,15 +67,17 @@ impl Ticket {
     /// record may yet be written, so the log can hold a call that was not answered, never the reverse.
     pub async fn durable(&self) -> Result<(), Outage> {
         let queue = &self.shared.queue;
-        let mut progress = queue.watch();
-        let settled = |progress: &Progress| {
-            progress.head.sequence >= self.sequence || progress.outage.is_some()
+        let settled = || {
+            let progress = queue.progress();
+            if progress.head.sequence >= self.sequence {
+                return Some(Ok(()));
+            }
+            progress.outage.map(Err)
         };
-        match timeout(queue.stall_limit(), progress.wait_for(settled)).await {
-            Err(_) => Err(Outage::Stalled),
-            Ok(Err(_)) => Err(Outage::Crashed),
-            Ok(Ok(progress)) if progress.head.sequence >= self.sequence => Ok(()),
-            Ok(Ok(progress)) => Err(progress.outage.unwrap_or(Outage::Crashed)),
-        }
+        // The thread's other calls first: what they queue goes to the disk together with this record.
+        yield_now().await;
+        queue.await_record(self.sequence);
+        let synced = queue.waiters.wait(self.sequence, settled);
+        timeout(queue.stall_limit(), synced).await.unwrap_or(Err(Outage::Stalled))
     }
 }

@@ -1,13 +1,13 @@
 //! The one thread that writes a log: frames what has gathered, writes it, syncs it, reports it.
 //!
-//! It waits for no timer: while one commit is on its way to the disk the next one gathers, so that
-//! a slow disk gets larger commits and a fast one shorter waits.
+//! While one commit is on its way to the disk the next one gathers, so that a slow disk gets larger commits;
+//! on a fast one `queue` lets records gather for a moment.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 use twinkeep_core::clock::Clock;
@@ -17,6 +17,7 @@ use crate::directory::Directory;
 use crate::error::Outage;
 use crate::frame::{self, Head};
 use crate::log::Identity;
+use crate::metrics::sync_seconds;
 use crate::queue::{Pending, Queue, Work};
 use crate::record::{Entry, EventId, Mark, MarkEvent, Stamp, VERSION};
 use crate::reserve::Reserve;
@@ -63,6 +64,7 @@ pub(crate) struct Writer {
     frames: Vec<u8>,
     record: Vec<u8>,
     fill_failed_at: Option<Duration>,
+    sync_seconds: metrics::Histogram,
 }
 
 /// What a new writer starts from.
@@ -94,6 +96,7 @@ impl Writer {
             frames: Vec::new(),
             record: Vec::new(),
             fill_failed_at: None,
+            sync_seconds: sync_seconds(),
         }
     }
 
@@ -154,10 +157,12 @@ impl Writer {
             (records, head) = self.gather(batch);
         }
         let open = self.open.as_mut().expect("rotation leaves a segment open");
+        let began = Instant::now();
         self.device
             .write(&open.file, &self.frames, open.offset)
             .map_err(|error| Outage::of_write("write an audit segment", &error))?;
         self.device.sync(&open.file).map_err(|error| Outage::of_sync(&error))?;
+        self.sync_seconds.record(began.elapsed());
         open.offset += self.frames.len() as u64;
         self.head = head;
         batch.drain(..records);

@@ -17,7 +17,7 @@ use twinkeep_core::topology::NodeRole;
 use twinkeep_pki::OrderFile;
 use twinkeep_pki::order::requested_key;
 
-use crate::output::{Format, Sink, line, time};
+use crate::output::{Format, Sink, document, time};
 
 /// Longest life of an order, in seconds: a minute below what the cluster takes, since clocks differ.
 const LIFETIME_S_MAX: u64 = AdmissionOrder::LIFE_MAX_MS / 1000 - 60;
@@ -50,18 +50,26 @@ pub(crate) struct Order {
 
 impl Order {
     /// Writes the order.
-    pub(crate) async fn run(self, client: &Client) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, client: &Client, format: Format) -> anyhow::Result<()> {
         let csr_pem = std::fs::read_to_string(&self.csr)
             .with_context(|| format!("cannot read {}", self.csr.display()))?;
         let lifetime = Duration::from_secs(self.lifetime);
         let (file, approvals_min) = order(client, csr_pem, self.role, self.zone, lifetime).await?;
-        self.sink.write(file.to_text().as_bytes(), false)?;
+        let (order, expires) = (file.to_text(), time(file.order().expires_ms));
+        if self.sink.is_file() || !format.is_document() {
+            self.sink.write(order.as_bytes(), false)?;
+        }
         eprintln!(
-            "{approvals_min} operators have to approve the order until {}, each with\n  \
-             twinkeep operator approve --key FILE --name NAME ORDER",
-            time(file.order().expires_ms)
+            "{approvals_min} operators have to approve the order until {expires}, each with\n  \
+             twinkeep operator approve --key FILE --name NAME ORDER"
         );
-        Ok(())
+        match format {
+            Format::Table => Ok(()),
+            _ => {
+                let order = (!self.sink.is_file()).then_some(order);
+                document(format, &Ordered { approvals_min, expires, order })
+            }
+        }
     }
 }
 
@@ -90,25 +98,36 @@ impl Admit {
         let answer = admit(client, &order, &approvals).await?;
         let expires = time(answer.expires_unix_ms);
         eprintln!("node {} may join until {expires}", answer.node_id);
+        if self.sink.is_file() || !format.is_document() {
+            self.sink.write(answer.pass.as_bytes(), false)?;
+            eprintln!("put the pass where the node's `join.pass-file` says, and start it");
+        }
         match format {
-            Format::Json if !self.sink.is_file() => {
-                let admitted = Admitted { node_id: answer.node_id, expires, pass: answer.pass };
-                line(&serde_json::to_string_pretty(&admitted)?)
-            }
+            Format::Table => Ok(()),
             _ => {
-                self.sink.write(answer.pass.as_bytes(), false)?;
-                eprintln!("put the pass where the node's `join.pass-file` says, and start it");
-                Ok(())
+                let pass = (!self.sink.is_file()).then_some(answer.pass);
+                document(format, &Admitted { node_id: answer.node_id, expires, pass })
             }
         }
     }
 }
 
+/// An order, as a document. As text it is the file itself.
+#[derive(Debug, Serialize)]
+struct Ordered {
+    approvals_min: u32,
+    expires: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<String>,
+}
+
+/// An admission, as a document. As text it is the pass itself.
 #[derive(Debug, Serialize)]
 struct Admitted {
     node_id: u64,
     expires: String,
-    pass: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pass: Option<String>,
 }
 
 /// Writes an order for the cluster that answers, and says how many have to approve it.

@@ -9,6 +9,7 @@ use twinkeep_client::v1;
 use crate::context::Context;
 use crate::offline;
 use crate::output::{Format, line, plain, time};
+use crate::yaml;
 
 /// Reads and checks audit logs.
 #[derive(Debug, clap::Subcommand)]
@@ -45,7 +46,8 @@ impl Audit {
         match self {
             Self::Tail(tail) => tail.run(context).await.map(|()| ExitCode::SUCCESS),
             Self::Verify { folder } => {
-                offline::twinkeepd(["audit-verify".into(), folder.into_os_string()])
+                let arguments = ["audit-verify".into(), folder.into_os_string()];
+                offline::twinkeepd(context.format(), "report", arguments)
             }
         }
     }
@@ -68,6 +70,7 @@ impl Tail {
             let record = answer.record.context("the answer holds no record")?;
             match context.format() {
                 Format::Json => line(&record.json)?,
+                Format::Yaml => line(format!("---\n{}", yaml(&record)?).trim_end())?,
                 Format::Table => line(&row(&record))?,
             }
         }
@@ -79,6 +82,11 @@ impl Tail {
 fn mark(record: &v1::AuditRecord) -> Option<String> {
     let json: serde_json::Value = serde_json::from_str(&record.json).ok()?;
     json.get("mark")?.as_str().map(str::to_owned)
+}
+
+fn yaml(record: &v1::AuditRecord) -> anyhow::Result<String> {
+    let json = serde_json::from_str(&record.json).context("the record is not JSON")?;
+    Ok(yaml::document(&json))
 }
 
 fn row(record: &v1::AuditRecord) -> String {

@@ -1,9 +1,23 @@
 //! What a failure tells the person and the script.
 
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
 use twinkeep_client::{BuildError, Error, Outcome};
+
+/// What went wrong, with a way out that its place alone knows: context of an error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Advice {
+    pub(crate) what: &'static str,
+    pub(crate) way_out: &'static str,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what)
+    }
+}
 
 /// Prints an error, what to do about it, and returns the exit code; see the table in `main.rs`.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
@@ -28,7 +42,7 @@ fn code(error: &anyhow::Error) -> u8 {
         return 1;
     };
     match error {
-        Error::Invalid(_) | Error::Exhausted(_) => 2,
+        Error::Invalid(_) | Error::Exhausted { retry_after: None, .. } => 2,
         Error::Unauthenticated(_) | Error::Denied(_) => 3,
         Error::NotFound(_) | Error::Exists(_) | Error::Precondition(_) | Error::Aborted(_) => 4,
         error if error.is_retryable() => match error.outcome() {
@@ -40,6 +54,9 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    if let Some(advice) = error.downcast_ref::<Advice>() {
+        return Some(advice.way_out);
+    }
     let called = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
     let built = error.chain().find_map(|cause| cause.downcast_ref::<BuildError>());
     Some(match (called, built) {
@@ -54,8 +71,12 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
             "it may have happened: look first, for example with `twinkeep key list`"
         }
         (Some(Error::Unavailable { .. } | Error::DeadlineExceeded { .. }), _) => {
-            "see `twinkeep cluster status`; is the cluster running and unsealed?"
+            "is the cluster running and unsealed, and are `--endpoint`, `--root` and `--certificate` right? `twinkeep context show` says what is in use"
         }
+        (Some(Error::NotFound(_)), _) => {
+            "see what there is with `twinkeep key list`, `twinkeep instance list` or `twinkeep cluster members`"
+        }
+        (Some(Error::Invalid(_)), _) => "`--help` says what the command takes",
         (Some(Error::Aborted(_)), _) => "another change came first; look at it and try again",
         (None, Some(BuildError::Identity(_))) => {
             "an admin issues a certificate with `twinkeep access issue-certificate`"
@@ -81,11 +102,23 @@ mod tests {
         assert_eq!(code_of(Error::Unauthenticated(text())), 3);
         assert_eq!(code_of(Error::NotFound(text())), 4);
         assert_eq!(code_of(Error::Aborted(text())), 4);
-        assert_eq!(code_of(Error::Exhausted(text())), 2);
+        let exhausted = |retry_after| Error::Exhausted { message: text(), retry_after };
+        assert_eq!(code_of(exhausted(None)), 2);
+        assert_eq!(code_of(exhausted(Some(std::time::Duration::from_secs(1)))), 5);
         assert_eq!(code_of(unavailable(Outcome::NotDone)), 5);
         assert_eq!(code_of(unavailable(Outcome::Unknown)), 6);
-        assert_eq!(code_of(Error::Internal(text())), 1);
+        let internal = Error::Internal { message: text(), outcome: Outcome::Unknown };
+        assert_eq!(code_of(internal), 1);
         assert_eq!(code(&anyhow::anyhow!("no file")), 1);
+    }
+
+    #[test]
+    fn way_out_of_the_place_comes_first_and_is_not_in_the_error() {
+        let place = Advice { what: "not unsealed", way_out: "use the socket" };
+        let error = anyhow::Error::from(Error::NotFound("gone".to_owned())).context(place);
+        assert_eq!(advice(&error), Some("use the socket"));
+        assert_eq!(format!("{error:#}"), "not unsealed: gone");
+        assert_eq!(code(&error), 4);
     }
 
     #[test]

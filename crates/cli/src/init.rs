@@ -1,12 +1,13 @@
 //! `twinkeep init`: begins a cluster on a fresh node, over the socket in the node's data folder.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::net::UnixStream;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
@@ -16,7 +17,7 @@ use twinkeep_proto::local::v1::{
     InitRequest, InitResponse, Operator, Passphrase, Shamir, init_request,
 };
 
-use crate::output::say;
+use crate::output::{Format, Show, show};
 
 /// Begins a cluster on a fresh node.
 #[derive(Debug, clap::Args)]
@@ -62,7 +63,7 @@ fn shamir(text: &str) -> Result<Shamir, String> {
 
 impl Init {
     /// Begins the cluster and writes everything that must be carried away.
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, format: Format) -> anyhow::Result<()> {
         let request = InitRequest {
             admin: self.admin.clone(),
             operators: self.operators,
@@ -76,17 +77,31 @@ impl Init {
         for (i, share) in begun.shares.iter().enumerate() {
             write_private(&self.out.join(format!("share-{}.txt", i + 1)), share.as_bytes())?;
         }
-        say!(
-            "cluster {} has begun; everything that only this command shows is in {}",
-            begun.cluster_id,
-            self.out.display()
-        );
-        say!("give each share to another person, keep the recovery bundle elsewhere, and try it:");
-        say!(
-            "  twinkeep recovery verify {} --identity <file>…",
-            self.out.join("recovery-bundle").display()
-        );
-        Ok(())
+        show(format, &Begun { cluster_id: begun.cluster_id, folder: self.out })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Begun {
+    cluster_id: String,
+    /// Where everything is that only this command shows.
+    folder: PathBuf,
+}
+
+impl Show for Begun {
+    fn table(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self { cluster_id, folder } = self;
+        writeln!(
+            out,
+            "cluster {cluster_id} has begun; everything that only this command shows is in {}",
+            folder.display()
+        )?;
+        writeln!(
+            out,
+            "give each share to another person, keep the recovery bundle elsewhere, and try it:"
+        )?;
+        let bundle = folder.join("recovery-bundle");
+        writeln!(out, "  twinkeep recovery verify {} --identity <file>…", bundle.display())
     }
 }
 

@@ -7,43 +7,49 @@
 //! | exit code | meaning                                                                |
 //! |----------:|------------------------------------------------------------------------|
 //! | 0         | done                                                                   |
-//! | 1         | failed: a file, the configuration, the service's inside                |
+//! | 1         | failed: a file, the configuration, the service's inside; a wrong signature |
 //! | 2         | wrong usage, or the service found the request wrong                    |
 //! | 3         | not allowed, or the caller is unknown                                  |
 //! | 4         | the state forbids it: not found, exists, disabled, changed by another  |
 //! | 5         | not available now and nothing happened: try again                      |
 //! | 6         | no answer, and it may have happened: look before trying again          |
+//! | 128 + n   | ended by signal n, such as Ctrl-C; no file is left unfinished          |
 
 mod access;
 mod admission;
 mod audit;
 mod cluster;
 mod context;
+mod crypto;
 mod data;
 mod dev;
 mod exit;
+mod file;
 mod init;
 mod instance;
 mod key;
+mod manual;
 mod names;
 mod offline;
 mod output;
-mod picture;
-mod report;
+#[cfg(test)]
+mod rpcs;
+mod screen;
 mod seal;
+mod yaml;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::context::Context;
 
 /// The command line of Twinkeep, a key management service in two zones.
 ///
-/// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not allowed; 4 the state forbids it; 5 not available
-/// now, try again; 6 no answer and it may have happened, look before trying again.
+/// Which cluster it calls and as whom is a matter of the context: see `twinkeep context`. No secret is
+/// taken from arguments, which every process of the machine can read: they come from files or standard input.
 #[derive(Debug, Parser)]
-#[command(name = "twinkeep", version)]
+#[command(name = "twinkeep", version, after_help = manual::EXIT_CODES)]
 struct Arguments {
     #[command(flatten)]
     context: Context,
@@ -56,9 +62,10 @@ enum Command {
     /// Makes and manages keys.
     #[command(subcommand)]
     Key(key::Key),
-    /// Encrypts up to 64 KiB from a file or standard input.
+    /// Uses keys: encrypts, signs, makes codes, data keys and random bytes.
+    #[command(subcommand)]
+    Crypto(crypto::Crypto),
     Encrypt(data::Encrypt),
-    /// Decrypts what `encrypt` made.
     Decrypt(data::Decrypt),
     /// Makes and lists instances.
     #[command(subcommand)]
@@ -76,6 +83,9 @@ enum Command {
     /// Reads and checks audit logs.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Names clusters and switches between them.
+    #[command(subcommand)]
+    Context(context::command::Contexts),
     /// Begins a cluster on a fresh node.
     Init(init::Init),
     /// Works on recovery bundles.
@@ -86,6 +96,10 @@ enum Command {
     Operator(offline::Operator),
     /// Runs a cluster of five processes on this machine.
     Dev(dev::Dev),
+    /// Prints completions for a shell.
+    Completions(manual::Completions),
+    /// Writes the manual pages.
+    Man(manual::Man),
 }
 
 #[tokio::main]
@@ -104,6 +118,7 @@ async fn main() -> ExitCode {
 async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Key(command) => command.run(context).await?,
+        Command::Crypto(command) => command.run(context).await?,
         Command::Encrypt(command) => command.run(context).await?,
         Command::Decrypt(command) => command.run(context).await?,
         Command::Instance(command) => command.run(context).await?,
@@ -112,18 +127,19 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Unseal(command) => command.run(context).await?,
         Command::Seal(command) => command.run(context).await?,
         Command::Audit(command) => return command.run(context).await,
-        Command::Init(command) => command.run().await?,
-        Command::Recovery(command) => return command.run(),
-        Command::Operator(command) => return command.run(),
-        Command::Dev(command) => Box::pin(command.run()).await?,
+        Command::Context(command) => command.run(context)?,
+        Command::Init(command) => command.run(context.format()).await?,
+        Command::Recovery(command) => return command.run(context.format()),
+        Command::Operator(command) => return command.run(context.format()),
+        Command::Dev(command) => Box::pin(command.run(context.format())).await?,
+        Command::Completions(command) => command.run(&mut Arguments::command())?,
+        Command::Man(command) => command.run(context.format(), Arguments::command())?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -133,11 +149,26 @@ mod tests {
 
     #[test]
     fn no_argument_takes_a_secret() {
+        const SECRET: [&str; 9] = [
+            "passphrase",
+            "share",
+            "plaintext",
+            "password",
+            "secret",
+            "message",
+            "token",
+            "pin",
+            "mac",
+        ];
         fn walk(command: &clap::Command) {
             for argument in command.get_arguments() {
-                let name = argument.get_id().as_str();
-                let secret = ["passphrase", "share", "plaintext", "password", "secret"];
-                assert!(!secret.contains(&name), "{}: {name}", command.get_name());
+                let names = [Some(argument.get_id().as_str()), argument.get_long()];
+                for name in names.into_iter().flatten() {
+                    let values = argument.get_value_names().unwrap_or_default();
+                    // A file with it is what is asked for instead.
+                    let is_file = values.iter().any(|value| value.contains("FILE"));
+                    assert!(is_file || !SECRET.contains(&name), "{}: {name}", command.get_name());
+                }
             }
             command.get_subcommands().for_each(walk);
         }
@@ -150,6 +181,8 @@ mod tests {
             "twinkeep cluster status",
             "twinkeep encrypt --key key-00 -o message.enc",
             "twinkeep decrypt message.enc",
+            "twinkeep encrypt --key key-00 report.pdf docs --into sealed --force",
+            "twinkeep encrypt --key key-00 --raw message -o message.raw",
             "twinkeep key create --spec EC_P256 --usage SIGN_VERIFY",
             "twinkeep cluster promote 6",
             "twinkeep recovery verify bundle --identity one --identity two",
@@ -161,6 +194,17 @@ mod tests {
             "twinkeep cluster admit order.toml --approval ann.approval --approval bob.approval",
             "twinkeep audit verify audit",
             "twinkeep dev up",
+            "twinkeep --context prod key list",
+            "twinkeep key list --context prod --output yaml",
+            "twinkeep context set prod --endpoint a=10.0.1.11:7100 --root root.pem --zone a",
+            "twinkeep context use prod",
+            "twinkeep crypto sign --key key-00 -o signatures a.pdf b.pdf",
+            "twinkeep crypto verify --key key-00 a.pdf b.pdf",
+            "twinkeep crypto data-key --key key-00 -o data-key.enc --plaintext-out data-key",
+            "twinkeep crypto re-encrypt --to key-01 message.enc -o message.new",
+            "twinkeep cluster watch --interval 0.5 --count 3",
+            "twinkeep completions bash",
+            "twinkeep man --dir man",
         ] {
             Arguments::try_parse_from(line.split(' '))
                 .unwrap_or_else(|error| panic!("{line}: {error}"));

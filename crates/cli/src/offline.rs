@@ -1,11 +1,14 @@
 //! What works on files without any service: subcommands of `twinkeepd`, which this program runs.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, bail};
+
+use crate::output::{Format, document};
 
 /// Works on recovery bundles.
 #[derive(Debug, clap::Subcommand)]
@@ -22,13 +25,13 @@ pub(crate) enum Recovery {
 
 impl Recovery {
     /// Does what was asked.
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, format: Format) -> anyhow::Result<ExitCode> {
         let Self::Verify { bundle, identities } = self;
         let mut arguments = vec!["recovery-verify".into(), bundle.into_os_string()];
         for identity in identities {
             arguments.extend(["--identity".into(), identity.into_os_string()]);
         }
-        twinkeepd(arguments)
+        twinkeepd(format, "report", arguments)
     }
 }
 
@@ -59,27 +62,34 @@ pub(crate) enum Operator {
 
 impl Operator {
     /// Does what was asked.
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, format: Format) -> anyhow::Result<ExitCode> {
         let mut arguments: Vec<OsString> = Vec::new();
-        match self {
+        let what = match self {
             Self::Key { out, public } => {
                 arguments.push("operator-key".into());
                 for (option, path) in [("--out", out), ("--public", public)] {
                     arguments
                         .extend(path.into_iter().flat_map(|path| [option.into(), path.into()]));
                 }
+                "public_key"
             }
             Self::Approve { key, name, order } => {
                 arguments.extend(["operator-approve".into(), "--key".into(), key.into()]);
                 arguments.extend(["--name".into(), name.into(), order.into()]);
+                "approval"
             }
-        }
-        twinkeepd(arguments)
+        };
+        twinkeepd(format, what, arguments)
     }
 }
 
-/// Runs `twinkeepd` and hands on how it ended.
-pub(crate) fn twinkeepd(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+/// Runs `twinkeepd` and hands on what it printed and how it ended. A document for programs has the text
+/// in a field of the name `what`.
+pub(crate) fn twinkeepd(
+    format: Format,
+    what: &'static str,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> anyhow::Result<ExitCode> {
     let own = env::current_exe().context("cannot find this program's own path")?;
     let program = own.with_file_name("twinkeepd");
     if !program.exists() {
@@ -88,8 +98,20 @@ pub(crate) fn twinkeepd(arguments: impl IntoIterator<Item = OsString>) -> anyhow
             program.display()
         );
     }
-    let status = Command::new(&program).args(arguments).status();
-    let status = status.with_context(|| format!("cannot run {}", program.display()))?;
+    let mut command = Command::new(&program);
+    command.args(arguments);
+    let cannot = || format!("cannot run {}", program.display());
+    let status = match format {
+        Format::Table => command.status().with_context(cannot)?,
+        _ => {
+            let output = command.stderr(Stdio::inherit()).output().with_context(cannot)?;
+            let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+            if !text.is_empty() {
+                document(format, &BTreeMap::from([(what, text)]))?;
+            }
+            output.status
+        }
+    };
     // Ended by a signal, it has no code.
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(ExitCode::from(code))

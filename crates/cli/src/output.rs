@@ -1,8 +1,7 @@
-//! Printing: tables for people, JSON for programs; files that are whole or absent.
+//! Printing: tables for people, JSON and YAML for programs; files that are whole or absent.
 
-use std::fmt;
 use std::fs::{self, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -10,6 +9,9 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use twinkeep_report::Report;
+
+use crate::yaml;
 
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -17,8 +19,17 @@ pub(crate) enum Format {
     /// For people.
     #[default]
     Table,
-    /// For programs: one JSON document.
+    /// For programs: one JSON document; a stream has one in each line.
     Json,
+    /// For programs and people: one YAML document; a stream has `---` before each.
+    Yaml,
+}
+
+impl Format {
+    /// Whether it is a document for programs, which tells everything and has bytes as base64.
+    pub(crate) fn is_document(self) -> bool {
+        self != Self::Table
+    }
 }
 
 /// Something that can be shown to people.
@@ -32,20 +43,58 @@ pub(crate) fn show(format: Format, result: &impl Show) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match format {
         Format::Table => result.table(&mut out)?,
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(result)?)?,
+        _ => out.write_all(encoded(format, result)?.as_bytes())?,
     }
     Ok(out.flush()?)
 }
 
-/// Tells a person something, like `println!`; somebody who stops reading does not end the work.
-macro_rules! say {
-    ($($text:tt)*) => { $crate::output::tell(format_args!($($text)*)) };
+/// Prints a result for programs, where people get something else, such as a file's bytes.
+pub(crate) fn document(format: Format, result: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(encoded(format, result)?.as_bytes())?;
+    Ok(out.flush()?)
 }
-pub(crate) use say;
 
-/// Prints a line as far as somebody reads it.
-pub(crate) fn tell(text: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stdout(), "{text}");
+fn encoded(format: Format, result: &impl Serialize) -> anyhow::Result<String> {
+    Ok(match format {
+        Format::Yaml => yaml::document(&serde_json::to_value(result)?),
+        _ => serde_json::to_string_pretty(result)? + "\n",
+    })
+}
+
+/// Prints one result of many, as they come.
+pub(crate) fn show_next(format: Format, result: &impl Show) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Table => result.table(&mut out)?,
+        Format::Json => writeln!(out, "{}", serde_json::to_string(result)?)?,
+        Format::Yaml => write!(out, "---\n{}", yaml::document(&serde_json::to_value(result)?))?,
+    }
+    Ok(out.flush()?)
+}
+
+/// What a command did, in words, where there is nothing else to say.
+#[derive(Debug, Serialize)]
+pub(crate) struct Said {
+    message: String,
+}
+
+impl Show for Said {
+    fn table(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.message)
+    }
+}
+
+/// The figures of a command that measures.
+impl Show for Report {
+    fn table(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{self}")
+    }
+}
+
+/// Prints what a command did.
+pub(crate) fn said(format: Format, message: impl Into<String>) -> anyhow::Result<()> {
+    show(format, &Said { message: message.into() })
 }
 
 /// Prints one line of JSON, for streams.
@@ -102,11 +151,6 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Whether bytes would land on a person's screen.
-    pub(crate) fn is_screen(&self) -> bool {
-        self.path.is_none() && io::stdout().is_terminal()
-    }
-
     /// Whether bytes go to a file.
     pub(crate) fn is_file(&self) -> bool {
         self.path.is_some()
@@ -126,7 +170,7 @@ impl Sink {
 }
 
 /// Writes a file beside its place and moves it there, so that nobody sees half of it.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let Some(name) = path.file_name() else { bail!("{} is not a file", path.display()) };
     let mut draft_name = name.to_owned();
     draft_name.push(format!(".{}.tmp", std::process::id()));

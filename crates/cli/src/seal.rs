@@ -13,8 +13,9 @@ use twinkeep_proto::local::v1::{self as local, unseal_request};
 use zeroize::Zeroizing;
 
 use crate::context::Context;
+use crate::exit::Advice;
 use crate::init;
-use crate::output::{Show, columns, plain, say, show};
+use crate::output::{Show, columns, plain, said, show};
 
 /// Longest share or passphrase, in bytes.
 const SECRET_MAX: usize = 4096;
@@ -53,7 +54,7 @@ impl Unseal {
     /// Gives each node the secret.
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
         if let Some(socket) = &self.socket {
-            return unseal_at(socket, read_secret(self.from)?).await;
+            return unseal_at(context, socket, read_secret(self.from)?).await;
         }
         let (client, configured) = context.connect()?;
         let request = if self.forget {
@@ -73,12 +74,33 @@ impl Unseal {
                 false => "unsealed".to_owned(),
             })
         };
-        each(context, &client, &nodes, call).await
+        let unsealed = each(context, &client, &nodes, call).await;
+        unsealed.map_err(|error| match nobody_listens(&error) {
+            true => error.context(NOBODY_LISTENS),
+            false => error,
+        })
     }
 }
 
+/// What to do about a node that opens no endpoint.
+const NOBODY_LISTENS: Advice = Advice {
+    what: "nobody listens there",
+    way_out: "the node does not run, or it is sealed and has no valid certificate for callers; then, on its machine and \
+              as its user: `twinkeep unseal --socket <its data folder>/admin.sock`",
+};
+
+/// Whether a node was not there to be called. A sealed node may open no endpoint and wait on its socket.
+fn nobody_listens(error: &anyhow::Error) -> bool {
+    let called = error.chain().find_map(|cause| cause.downcast_ref::<twinkeep_client::Error>());
+    matches!(called, Some(twinkeep_client::Error::Unavailable { message, .. }) if message.contains("refused"))
+}
+
 /// Gives the secret to the node behind a socket.
-async fn unseal_at(socket: &Path, text: Zeroizing<String>) -> anyhow::Result<()> {
+async fn unseal_at(
+    context: &Context,
+    socket: &Path,
+    text: Zeroizing<String>,
+) -> anyhow::Result<()> {
     let secret = match text.starts_with(SHARE_PREFIX) {
         true => unseal_request::Secret::Share(text.to_string()),
         false => unseal_request::Secret::Passphrase(text.to_string()),
@@ -88,11 +110,13 @@ async fn unseal_at(socket: &Path, text: Zeroizing<String>) -> anyhow::Result<()>
     let answer =
         local::local_service_client::LocalServiceClient::new(channel).unseal(request).await;
     let answer = answer.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner();
-    match answer.sealed {
-        true => say!("{} of {} shares", answer.shares_given, answer.shares_needed),
-        false => say!("unsealed"),
-    }
-    Ok(())
+    said(
+        context.format(),
+        match answer.sealed {
+            true => format!("{} of {} shares", answer.shares_given, answer.shares_needed),
+            false => "unsealed".to_owned(),
+        },
+    )
 }
 
 impl Seal {
@@ -231,6 +255,20 @@ mod tests {
         assert_eq!(*first_line(&b"tkshare1abc\r\nmore"[..]).unwrap(), "tkshare1abc");
         assert_eq!(*first_line(&b"pass phrase"[..]).unwrap(), "pass phrase");
         assert!(first_line(&[b'x'; SECRET_MAX + 1][..]).is_err());
+    }
+
+    #[test]
+    fn refused_connection_leads_to_the_socket() {
+        let refused = |message: &str| {
+            anyhow::Error::from(twinkeep_client::Error::Unavailable {
+                message: message.to_owned(),
+                attempts: 1,
+                outcome: twinkeep_client::Outcome::NotDone,
+            })
+        };
+        assert!(nobody_listens(&refused("tcp connect error: Connection refused").context("x")));
+        assert!(!nobody_listens(&refused("the node is sealed")));
+        assert!(!nobody_listens(&anyhow::anyhow!("refused")));
     }
 
     #[test]

@@ -66,10 +66,10 @@ fn cluster_that_is_away_ends_with_5_and_says_where_to_look() {
 }
 
 #[test]
-fn too_much_data_is_refused_before_anybody_is_called() {
+fn too_much_for_a_bare_ciphertext_is_refused_before_anybody_is_called() {
     let folder = configured("127.0.0.1:1");
     std::fs::write(folder.path().join("big"), vec![7; 100 << 10]).unwrap();
-    let arguments = ["--config", "twinkeep.toml", "encrypt", "--key", "key-00", "big"];
+    let arguments = ["--config", "twinkeep.toml", "encrypt", "--key", "key-00", "--base64", "big"];
     let output = twinkeep(folder.path(), &arguments);
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("more than 64 KiB"), "{}", said(&output));

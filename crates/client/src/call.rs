@@ -4,16 +4,21 @@
 //! |----------------------------------|----------------------------|-----------------|----------|
 //! | never sent (no connection)       | next node                  | next node       | next node |
 //! | sent, connection broke           | next node¹                 | next node       | fails, outcome unknown |
-//! | `UNAVAILABLE`                    | next node¹                 | leader or next node | fails, outcome unknown |
+//! | `UNAVAILABLE`                    | next node¹                 | leader or next node | fails, outcome unknown³ |
+//! | `RESOURCE_EXHAUSTED` with a time | later, next node¹          | fails           | fails    |
 //! | `ABORTED`, `INTERNAL`            | next node¹                 | fails           | fails    |
 //! | checksum mismatch, `DATA_LOSS`   | next node¹                 | next node       | next node² |
 //! | any other refusal                | fails                      | fails           | fails    |
 //!
 //! ¹ At most [`ATTEMPTS_MAX`] attempts, each but the first at the cost of a token of the budget.
-//! ² `DATA_LOSS` is said before anything is done.
+//! ² `DATA_LOSS` is said before anything is done; an answer that was damaged on its way is not sent for again.
+//! ³ Unless the service vouches that nothing was changed: then next node.
 //!
 //! When all nodes have been tried, it waits a moment and begins again, until the call's time is over. A
 //! call bound to one node gets one attempt.
+//!
+//! A call on a crypto stream makes its first attempt without any of this ([`crate::exchange`]); only when
+//! that is slow or fails does it come here, with the attempt that has begun.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +27,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep_until};
-use tonic::transport::Channel;
-use tonic::{Code, ConnectError, Status};
+use tonic::{Code, Status};
+use twinkeep_proto::metadata;
 
 use crate::client::Shared;
-use crate::error::{Error, Outcome, local};
+use crate::error::{Error, Outcome, local, never_sent, not_done, retry_after};
 use crate::message::{Answer, Mismatch};
 use crate::node::Node;
 use crate::pool::Avoid;
@@ -39,8 +44,6 @@ const WRITE_HEDGES_MAX: u32 = 2;
 /// The wait after all nodes were tried; it doubles up to the longest one.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
-/// Metadata with the leader's address, on `UNAVAILABLE`.
-const LEADER_METADATA: &str = "x-twinkeep-leader";
 
 /// What a call is, apart from its message.
 pub(crate) struct Terms {
@@ -51,26 +54,38 @@ pub(crate) struct Terms {
     pub(crate) only: Option<Arc<Node>>,
 }
 
-/// Sends a request over a channel with the time that is left.
+/// Sends a request to a node with the time that is left.
 pub(crate) type Send<'a, A> =
-    &'a (dyn Fn(Channel, Duration) -> BoxFuture<'static, Result<A, Status>> + Sync);
+    &'a (dyn Fn(&Arc<Node>, Duration) -> BoxFuture<'static, Result<A, Status>> + Sync);
 /// Checks the sums of an answer.
 pub(crate) type Check<'a, A> = &'a (dyn Fn(&A) -> Result<(), Mismatch> + Sync);
 
-/// Makes a call.
+/// What a call has done already.
+pub(crate) enum Begun<A> {
+    /// Nothing.
+    Nothing,
+    /// An attempt that has had its time alone and goes on.
+    Slow(Arc<Node>, BoxFuture<'static, Result<A, Status>>),
+    /// An attempt that has failed.
+    Failed(Arc<Node>, Status),
+}
+
+/// Makes a call that began at `began`.
 pub(crate) async fn call<A: Answer>(
     shared: &Shared,
     terms: &Terms,
+    began: Instant,
+    begun: Begun<A>,
     send: Send<'_, A>,
     check: Check<'_, A>,
 ) -> Result<A, Error> {
-    let now = Instant::now();
     let race = Race {
         shared,
         terms,
         send,
         check,
-        deadline: now + terms.limit,
+        began,
+        deadline: began + terms.limit,
         open: FuturesUnordered::new(),
         racing: Vec::new(),
         avoid: Avoid { tried: Vec::new(), zones: false },
@@ -80,7 +95,18 @@ pub(crate) async fn call<A: Answer>(
         maybe_done: false,
         last: None,
     };
-    race.run().await
+    race.run(begun).await
+}
+
+/// Turns a damaged answer into the status that the service has for a damaged request.
+pub(crate) fn checked<A>(
+    answer: A,
+    check: impl FnOnce(&A) -> Result<(), Mismatch>,
+) -> Result<A, Status> {
+    match check(&answer) {
+        Ok(()) => Ok(answer),
+        Err(Mismatch(field)) => Err(Status::data_loss(format!("{field} was damaged"))),
+    }
 }
 
 /// One attempt that has ended.
@@ -96,6 +122,7 @@ struct Race<'a, A> {
     terms: &'a Terms,
     send: Send<'a, A>,
     check: Check<'a, A>,
+    began: Instant,
     deadline: Instant,
     open: FuturesUnordered<BoxFuture<'a, Ended<A>>>,
     /// The nodes of the open attempts, oldest first.
@@ -113,6 +140,8 @@ struct Race<'a, A> {
 enum After {
     /// Another attempt.
     Again,
+    /// Another attempt, then.
+    Later(Instant),
     /// No further attempt; one that is open may still succeed.
     Wait,
     /// Nobody else would answer otherwise.
@@ -120,8 +149,20 @@ enum After {
 }
 
 impl<'a, A: Answer> Race<'a, A> {
-    async fn run(mut self) -> Result<A, Error> {
-        let mut resume_at = self.start().err();
+    async fn run(mut self, begun: Begun<A>) -> Result<A, Error> {
+        let mut resume_at = match begun {
+            Begun::Nothing => self.start().err(),
+            Begun::Slow(node, answer) => {
+                self.adopt(node, answer);
+                None
+            }
+            Begun::Failed(node, status) => {
+                self.count(&node);
+                let after = self.failed(&node, &status);
+                self.last = Some(status);
+                self.go_on(after, None)?
+            }
+        };
         let mut hedge_at = Instant::now() + self.hedge_after();
         loop {
             let hedging = resume_at.is_none() && self.may_hedge();
@@ -131,9 +172,7 @@ impl<'a, A: Answer> Race<'a, A> {
                     self.racing.retain(|node| !Arc::ptr_eq(node, &ended.node));
                     match self.judge(ended) {
                         Ok(answer) => return Ok(answer),
-                        Err(After::Again) => resume_at = self.start().err(),
-                        Err(After::Wait) if !self.open.is_empty() => {}
-                        Err(After::Wait | After::Fail) => return Err(self.error()),
+                        Err(after) => resume_at = self.go_on(after, resume_at)?,
                     }
                 }
                 () = sleep_until(resume_at.unwrap_or(self.deadline)), if resume_at.is_some() => {
@@ -145,6 +184,29 @@ impl<'a, A: Answer> Race<'a, A> {
                 }
                 () = sleep_until(self.deadline) => return Err(self.out_of_time()),
             }
+        }
+    }
+
+    /// Does what is to be done after an attempt failed; returns when the next one begins.
+    fn go_on(
+        &mut self,
+        after: After,
+        resume_at: Option<Instant>,
+    ) -> Result<Option<Instant>, Error> {
+        match after {
+            After::Again => Ok(self.start().err()),
+            After::Later(resume_at) => Ok(Some(resume_at)),
+            After::Wait if resume_at.is_some() || !self.open.is_empty() => Ok(resume_at),
+            After::Wait | After::Fail => Err(self.error()),
+        }
+    }
+
+    /// Goes on with an attempt that was silent for as long as one may be alone.
+    fn adopt(&mut self, node: Arc<Node>, answer: BoxFuture<'static, Result<A, Status>>) {
+        self.count(&node);
+        self.watch(node, self.began, answer);
+        if Instant::now() < self.deadline && self.may_hedge() {
+            self.hedge();
         }
     }
 
@@ -167,21 +229,33 @@ impl<'a, A: Answer> Race<'a, A> {
         let leader = self.terms.safety.writes().then(|| self.shared.pool.leader()).flatten();
         let tried = &self.avoid.tried;
         let fresh = leader.filter(|node| !tried.iter().any(|tried| Arc::ptr_eq(tried, node)));
-        fresh.or_else(|| self.shared.pool.choose(&self.avoid))
+        fresh.or_else(|| self.shared.pool.choose(&self.avoid, Instant::now()))
     }
 
     fn begin(&mut self, node: Arc<Node>) {
-        self.attempts += 1;
-        self.avoid.tried.push(Arc::clone(&node));
-        self.avoid.zones = true;
-        self.racing.push(Arc::clone(&node));
+        self.count(&node);
         let began = Instant::now();
-        let sending = (self.send)(node.channel(), self.deadline.saturating_duration_since(began));
+        let sending = (self.send)(&node, self.deadline.saturating_duration_since(began));
+        self.watch(node, began, sending);
+    }
+
+    fn count(&mut self, node: &Arc<Node>) {
+        self.attempts += 1;
+        self.avoid.tried.push(Arc::clone(node));
+        self.avoid.zones = true;
+    }
+
+    fn watch(
+        &mut self,
+        node: Arc<Node>,
+        began: Instant,
+        sending: BoxFuture<'static, Result<A, Status>>,
+    ) {
+        self.racing.push(Arc::clone(&node));
+        let open = node.enter(began);
         let attempt = async move {
-            let result = {
-                let _open = node.enter();
-                sending.await
-            };
+            let result = sending.await;
+            drop(open);
             Ended { node, began, result }
         };
         self.open.push(attempt.boxed());
@@ -198,7 +272,7 @@ impl<'a, A: Answer> Race<'a, A> {
 
     fn hedge(&mut self) {
         self.hedges += 1;
-        let Some(node) = self.shared.pool.choose(&self.avoid) else { return };
+        let Some(node) = self.shared.pool.choose(&self.avoid, Instant::now()) else { return };
         if self.shared.budget.spend() {
             self.begin(node);
         }
@@ -210,17 +284,16 @@ impl<'a, A: Answer> Race<'a, A> {
 
     fn judge(&mut self, ended: Ended<A>) -> Result<A, After> {
         let Ended { node, began, result } = ended;
-        let result = result.and_then(|answer| match (self.check)(&answer) {
-            Ok(()) => Ok(answer),
-            Err(Mismatch(field)) => Err(Status::data_loss(format!("{field} was damaged"))),
-        });
-        match result {
+        let answered = result.is_ok();
+        match result.and_then(|answer| checked(answer, self.check)) {
             Ok(answer) => {
                 self.won(&node, began);
                 self.shared.saw(answer.state_index());
                 Ok(answer)
             }
             Err(status) => {
+                // A damaged answer is one: what was asked for was done.
+                self.maybe_done |= answered && self.terms.safety.writes();
                 let after = self.failed(&node, &status);
                 self.last = Some(status);
                 Err(after)
@@ -256,12 +329,21 @@ impl<'a, A: Answer> Race<'a, A> {
         }
         match status.code() {
             Code::Unavailable => {
-                self.maybe_done |= safety.writes();
+                let unknown = safety.writes() && !not_done(status);
+                self.maybe_done |= unknown;
                 self.follow(node, status);
-                self.again_if(safety.repeats())
+                self.again_if(safety.repeats() || !unknown)
             }
-            Code::DataLoss => self.again_if(safety.repeats() || !safety.writes()),
-            Code::Aborted | Code::Internal => self.again_if(!safety.writes()),
+            Code::ResourceExhausted if !safety.writes() => match retry_after(status) {
+                Some(after) => self.later(after),
+                None => After::Fail,
+            },
+            Code::DataLoss => self.again_if(!self.maybe_done || safety.repeats()),
+            Code::Aborted => self.again_if(!safety.writes()),
+            Code::Internal | Code::Unknown | Code::Cancelled => {
+                self.maybe_done |= safety.writes();
+                self.again_if(!safety.writes() && status.code() == Code::Internal)
+            }
             Code::DeadlineExceeded => {
                 node.failed();
                 self.maybe_done |= safety.writes();
@@ -276,7 +358,7 @@ impl<'a, A: Answer> Race<'a, A> {
 
     /// Learns from an `UNAVAILABLE`: where the leader is, or that a node should not use keys.
     fn follow(&self, node: &Arc<Node>, status: &Status) {
-        let hint = status.metadata().get(LEADER_METADATA).and_then(|hint| hint.to_str().ok());
+        let hint = status.metadata().get(metadata::LEADER).and_then(|hint| hint.to_str().ok());
         // A leader that was asked in this round is asked again after the pause: two nodes that point at each
         // other must not keep a call running between them.
         if hint.and_then(|address| self.shared.pool.crown(address)).is_none() {
@@ -295,6 +377,15 @@ impl<'a, A: Answer> Race<'a, A> {
         let within = self.terms.safety.writes()
             || (self.attempts < ATTEMPTS_MAX && self.shared.budget.spend());
         if allowed && within { self.unless_bound() } else { After::Wait }
+    }
+
+    /// Another attempt after the time that the service asks for, if the call has it.
+    fn later(&self, after: Duration) -> After {
+        let resume_at = Instant::now() + after;
+        match self.again_if(resume_at < self.deadline) {
+            After::Again => After::Later(resume_at),
+            after => after,
+        }
     }
 
     fn error(&self) -> Error {
@@ -317,18 +408,6 @@ impl<'a, A: Answer> Race<'a, A> {
     fn outcome(&self) -> Outcome {
         if self.maybe_done { Outcome::Unknown } else { Outcome::NotDone }
     }
-}
-
-/// Tells whether a request never left: there was no connection to send it over.
-fn never_sent(status: &Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        if cause.is::<ConnectError>() {
-            return true;
-        }
-        source = cause.source();
-    }
-    false
 }
 
 /// Draws a time between half of the pause and all of it, so that callers do not come back together.

@@ -1,15 +1,11 @@
 //! The calls.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::task::AbortHandle;
-use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
 use twinkeep_pki::Credential;
 use twinkeep_pki::credential::CredentialError;
 use twinkeep_proto::v1;
@@ -22,13 +18,18 @@ use twinkeep_proto::v1::key_service_client::KeyServiceClient;
 
 use crate::budget::Budget;
 use crate::builder::{Builder, now_unix};
-use crate::call::{Terms, call};
-use crate::error::{Error, Outcome};
+use crate::call::Terms;
+use crate::error::Error;
+use crate::exchange::Answers;
 use crate::latency::Latency;
-use crate::message::{Answer, Ask};
+use crate::message::Ask;
 use crate::node::Node;
 use crate::pool::Pool;
 use crate::safety::Safety;
+use crate::trace::Trace;
+
+/// Longest time of a call: a day stands for no limit, and clocks can be added to it.
+const LIMIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What all clones of a client share.
 pub(crate) struct Shared {
@@ -87,10 +88,11 @@ impl Shared {
 /// A client of one cluster. Cheap to clone; all clones share connections and what was learnt.
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     limit: Option<Duration>,
     only: Option<Arc<Node>>,
     any_state: bool,
+    trace: Option<Trace>,
 }
 
 impl fmt::Debug for Client {
@@ -110,10 +112,11 @@ impl Client {
     }
 
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, limit: None, only: None, any_state: false }
+        Self { shared, limit: None, only: None, any_state: false, trace: None }
     }
 
-    /// Returns a client whose calls have this much time from beginning to end, retries included.
+    /// Returns a client whose calls have this much time from beginning to end, retries included; a day at
+    /// most.
     #[must_use]
     pub fn with_deadline(&self, limit: Duration) -> Self {
         Self { limit: Some(limit), ..self.clone() }
@@ -133,6 +136,14 @@ impl Client {
         Self { any_state: true, ..self.clone() }
     }
 
+    /// Returns a client whose calls belong to the caller's trace: a W3C `traceparent` of version 00, which the
+    /// nodes keep with their records. Any other text is not passed on. Without it a call belongs to the
+    /// OpenTelemetry span that it is made in, if there is one, and else is a trace of its own.
+    #[must_use]
+    pub fn with_traceparent(&self, traceparent: &str) -> Self {
+        Self { trace: Trace::parse(traceparent), ..self.clone() }
+    }
+
     /// Returns the highest `state_index` that an answer had, which all further requests ask for.
     #[must_use]
     pub fn state_index(&self) -> u64 {
@@ -144,116 +155,33 @@ impl Client {
         self.shared.saw(state_index);
     }
 
-    /// Reads the identity's files again; new connections show the new certificate.
+    /// Reads the identity's files again. Further calls go over new connections, which show the new
+    /// certificate; open ones end on the old ones.
     ///
     /// # Errors
     /// [`CredentialError`] with what is wrong with the files; the old certificate then stays in use.
     pub fn reload_identity(&self) -> Result<(), CredentialError> {
         let own = self.shared.own.as_ref().ok_or(CredentialError::NoFiles)?;
-        own.reload(now_unix()).map(drop)
+        own.reload(now_unix()).map(drop)?;
+        self.shared.pool.redial();
+        Ok(())
+    }
+
+    pub(crate) fn trace(&self) -> Trace {
+        self.trace.clone().or_else(Trace::current).unwrap_or_else(Trace::draw)
     }
 
     pub(crate) fn terms(&self, safety: Safety) -> Terms {
-        let limit = self.limit.unwrap_or_else(|| self.shared.limit(safety));
+        let limit = self.limit.unwrap_or_else(|| self.shared.limit(safety)).min(LIMIT_MAX);
         Terms { safety, limit, only: self.only.clone() }
     }
 
-    /// Makes a call with one answer.
-    async fn exchange<R, F>(
-        &self,
-        safety: fn(&R) -> Safety,
-        mut request: R,
-        send: fn(Channel, Request<R>) -> F,
-    ) -> Result<R::Answer, Error>
-    where
-        R: Ask,
-        F: Future<Output = Result<Response<R::Answer>, Status>> + Send + 'static,
-    {
-        self.fill(&mut request);
-        let sending = |channel, left| {
-            let answering = send(channel, timed(request.clone(), left));
-            async move { Ok(answering.await?.into_inner()) }.boxed()
-        };
-        let terms = self.terms(safety(&request));
-        call(&self.shared, &terms, &sending, &|answer| request.check(answer)).await
-    }
-
-    /// Opens a stream of answers.
-    async fn stream<R, F>(
-        &self,
-        mut request: R,
-        send: fn(Channel, Request<R>) -> F,
-    ) -> Result<Answers<R::Answer>, Error>
-    where
-        R: Ask,
-        F: Future<Output = Result<Response<Streaming<R::Answer>>, Status>> + Send + 'static,
-    {
-        self.fill(&mut request);
-        // A stream lives longer than the time that opening it may take, so it gets no timeout of its own.
-        let sending = |channel, _| {
-            let opening = send(channel, Request::new(request.clone()));
-            async move { Ok(Opened(opening.await?.into_inner())) }.boxed()
-        };
-        let terms = self.terms(Safety::Read);
-        let opened = call(&self.shared, &terms, &sending, &|_| Ok(())).await?;
-        Ok(Answers { stream: opened.0, shared: Arc::clone(&self.shared) })
-    }
-
-    fn fill<R: Ask>(&self, request: &mut R) {
+    pub(crate) fn fill<R: Ask>(&self, request: &mut R) {
         request.prepare();
         let wanted = request.min_state_index();
         if !self.any_state {
             *wanted = (*wanted).max(self.state_index());
         }
-    }
-}
-
-fn timed<R>(message: R, left: Duration) -> Request<R> {
-    let mut request = Request::new(message);
-    request.set_timeout(left);
-    request
-}
-
-/// A stream that was opened; it rests on no state yet.
-struct Opened<T>(Streaming<T>);
-
-impl<T: Send + 'static> Answer for Opened<T> {
-    fn state_index(&self) -> u64 {
-        0
-    }
-}
-
-/// A stream of answers from one node.
-pub struct Answers<T> {
-    stream: Streaming<T>,
-    shared: Arc<Shared>,
-}
-
-impl<T> fmt::Debug for Answers<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Answers")
-    }
-}
-
-#[expect(private_bounds, reason = "all answers of the service have it; nobody else implements it")]
-impl<T: Answer> Answers<T> {
-    /// Waits for the next answer; `None` at the end of the stream.
-    ///
-    /// # Errors
-    /// [`Error`] when the node fails or the connection breaks. The stream is then over: open it again.
-    pub async fn next(&mut self) -> Result<Option<T>, Error> {
-        let next = self.stream.message().await;
-        let next =
-            next.map_err(|status| Error::of(&status, 1, Outcome::NotDone, Duration::ZERO))?;
-        if let Some(answer) = &next {
-            self.shared.saw(answer.state_index());
-        }
-        Ok(next)
-    }
-
-    /// The stream alone, for who must not keep the client alive.
-    pub(crate) fn into_inner(self) -> Streaming<T> {
-        self.stream
     }
 }
 
@@ -268,9 +196,12 @@ fn with_token(token: &[u8]) -> Safety {
     if token.is_empty() { Safety::Once } else { Safety::Repeatable }
 }
 
-/// Writes one method for each call: its documentation, name, messages and safety.
+/// Writes one method for each call: its documentation, name, messages and safety, and by which way it goes.
 macro_rules! calls {
     ($stub:ident: $($(#[$doc:meta])* $method:ident($ask:ident) -> $answer:ident: $safety:expr;)*) => {
+        calls! { $stub by exchange: $($(#[$doc])* $method($ask) -> $answer: $safety;)* }
+    };
+    ($stub:ident by $way:ident: $($(#[$doc:meta])* $method:ident($ask:ident) -> $answer:ident: $safety:expr;)*) => {
         impl Client {
             $(
                 $(#[$doc])*
@@ -278,7 +209,7 @@ macro_rules! calls {
                 /// # Errors
                 /// [`Error`] says why, whether to try again, and whether it may have happened.
                 pub async fn $method(&self, request: v1::$ask) -> Result<v1::$answer, Error> {
-                    self.exchange($safety, request, |channel, request| async move {
+                    self.$way($safety, request, |channel, request| async move {
                         $stub::new(channel).$method(request).await
                     })
                     .await
@@ -304,52 +235,55 @@ calls! { KeyServiceClient:
         |r| unless_pinned(r.expected_revision);
 }
 
-calls! { CryptoServiceClient:
+calls! { CryptoServiceClient by streamed:
     /// Encrypts under a key.
     encrypt(EncryptRequest) -> EncryptResponse: |_| Safety::Crypto;
-    /// Encrypts, many at once.
-    encrypt_batch(EncryptBatchRequest) -> EncryptBatchResponse: |_| Safety::Batch;
     /// Decrypts.
     decrypt(DecryptRequest) -> DecryptResponse: |_| Safety::Crypto;
-    /// Decrypts, many at once.
-    decrypt_batch(DecryptBatchRequest) -> DecryptBatchResponse: |_| Safety::Batch;
     /// Moves a ciphertext to another key.
     re_encrypt(ReEncryptRequest) -> ReEncryptResponse: |_| Safety::Crypto;
-    /// Moves ciphertexts to another key, many at once.
-    re_encrypt_batch(ReEncryptBatchRequest) -> ReEncryptBatchResponse: |_| Safety::Batch;
     /// Makes a data key.
     generate_data_key(GenerateDataKeyRequest) -> GenerateDataKeyResponse: |_| Safety::Crypto;
-    /// Makes data keys, many at once.
-    generate_data_key_batch(GenerateDataKeyBatchRequest) -> GenerateDataKeyBatchResponse:
-        |_| Safety::Batch;
     /// Makes a data key and returns it encrypted alone.
     generate_data_key_without_plaintext(GenerateDataKeyWithoutPlaintextRequest)
         -> GenerateDataKeyWithoutPlaintextResponse: |_| Safety::Crypto;
+    /// Signs.
+    sign(SignRequest) -> SignResponse: |_| Safety::Crypto;
+    /// Verifies a signature.
+    verify(VerifyRequest) -> VerifyResponse: |_| Safety::Crypto;
+    /// Makes a message authentication code.
+    generate_mac(GenerateMacRequest) -> GenerateMacResponse: |_| Safety::Crypto;
+    /// Verifies a message authentication code.
+    verify_mac(VerifyMacRequest) -> VerifyMacResponse: |_| Safety::Crypto;
+    /// Returns the public half of a key.
+    get_public_key(GetPublicKeyRequest) -> GetPublicKeyResponse: |_| Safety::Crypto;
+    /// Draws random bytes.
+    generate_random(GenerateRandomRequest) -> GenerateRandomResponse: |_| Safety::Crypto;
+}
+
+calls! { CryptoServiceClient:
+    /// Encrypts, many at once.
+    encrypt_batch(EncryptBatchRequest) -> EncryptBatchResponse: |_| Safety::Batch;
+    /// Decrypts, many at once.
+    decrypt_batch(DecryptBatchRequest) -> DecryptBatchResponse: |_| Safety::Batch;
+    /// Moves ciphertexts to another key, many at once.
+    re_encrypt_batch(ReEncryptBatchRequest) -> ReEncryptBatchResponse: |_| Safety::Batch;
+    /// Makes data keys, many at once.
+    generate_data_key_batch(GenerateDataKeyBatchRequest) -> GenerateDataKeyBatchResponse:
+        |_| Safety::Batch;
     /// Makes data keys and returns them encrypted alone, many at once.
     generate_data_key_without_plaintext_batch(GenerateDataKeyWithoutPlaintextBatchRequest)
         -> GenerateDataKeyWithoutPlaintextBatchResponse: |_| Safety::Batch;
-    /// Signs.
-    sign(SignRequest) -> SignResponse: |_| Safety::Crypto;
     /// Signs, many at once.
     sign_batch(SignBatchRequest) -> SignBatchResponse: |_| Safety::Batch;
-    /// Verifies a signature.
-    verify(VerifyRequest) -> VerifyResponse: |_| Safety::Crypto;
     /// Verifies signatures, many at once.
     verify_batch(VerifyBatchRequest) -> VerifyBatchResponse: |_| Safety::Batch;
-    /// Makes a message authentication code.
-    generate_mac(GenerateMacRequest) -> GenerateMacResponse: |_| Safety::Crypto;
     /// Makes message authentication codes, many at once.
     generate_mac_batch(GenerateMacBatchRequest) -> GenerateMacBatchResponse: |_| Safety::Batch;
-    /// Verifies a message authentication code.
-    verify_mac(VerifyMacRequest) -> VerifyMacResponse: |_| Safety::Crypto;
     /// Verifies message authentication codes, many at once.
     verify_mac_batch(VerifyMacBatchRequest) -> VerifyMacBatchResponse: |_| Safety::Batch;
-    /// Returns the public half of a key.
-    get_public_key(GetPublicKeyRequest) -> GetPublicKeyResponse: |_| Safety::Crypto;
     /// Returns the public halves of keys, many at once.
     get_public_key_batch(GetPublicKeyBatchRequest) -> GetPublicKeyBatchResponse: |_| Safety::Batch;
-    /// Draws random bytes.
-    generate_random(GenerateRandomRequest) -> GenerateRandomResponse: |_| Safety::Crypto;
     /// Draws random bytes, many times at once.
     generate_random_batch(GenerateRandomBatchRequest) -> GenerateRandomBatchResponse:
         |_| Safety::Batch;

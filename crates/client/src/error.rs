@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
+use twinkeep_proto::metadata;
 
 /// Whether a call that failed may have happened all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +40,13 @@ pub enum Error {
     #[error("{0}")]
     Aborted(String),
     /// A limit or quota is reached.
-    #[error("{0}")]
-    Exhausted(String),
+    #[error("{message}")]
+    Exhausted {
+        /// Which one.
+        message: String,
+        /// When the same call may succeed, if waiting helps; otherwise make it smaller.
+        retry_after: Option<Duration>,
+    },
     /// No node could serve the call.
     #[error("{message} (after {attempts} attempts)")]
     Unavailable {
@@ -62,11 +68,21 @@ pub enum Error {
         outcome: Outcome,
     },
     /// A checksum did not match, on several nodes.
-    #[error("{0}: the call was damaged on its way, again and again")]
-    Damaged(String),
+    #[error("{message}: the call was damaged on its way, again and again")]
+    Damaged {
+        /// What was damaged.
+        message: String,
+        /// Whether the call may have happened.
+        outcome: Outcome,
+    },
     /// The service failed; its text has the request's id for its operator.
-    #[error("{0}")]
-    Internal(String),
+    #[error("{message}")]
+    Internal {
+        /// What the service says.
+        message: String,
+        /// Whether the call may have happened.
+        outcome: Outcome,
+    },
     /// A code that the service does not use: a proxy, or something else, answered.
     #[error("{code:?}: {message}")]
     Other {
@@ -74,6 +90,8 @@ pub enum Error {
         code: Code,
         /// What came with it.
         message: String,
+        /// Whether the call may have happened.
+        outcome: Outcome,
     },
 }
 
@@ -88,27 +106,47 @@ impl Error {
             Self::Aborted(_)
             | Self::Unavailable { .. }
             | Self::DeadlineExceeded { .. }
-            | Self::Damaged(_) => true,
+            | Self::Damaged { .. } => true,
+            // A size or a number over its limit: smaller, not later. A node that is busy says when.
+            Self::Exhausted { retry_after, .. } => retry_after.is_some(),
             Self::Invalid(_)
             | Self::Unauthenticated(_)
             | Self::Denied(_)
             | Self::NotFound(_)
             | Self::Exists(_)
             | Self::Precondition(_)
-            // A size or a number over its limit: smaller, not later.
-            | Self::Exhausted(_)
-            | Self::Internal(_)
+            | Self::Internal { .. }
             | Self::Other { .. } => false,
         }
     }
 
-    /// Tells whether the call may have happened although it failed.
+    /// Returns after which time the same call may succeed, if the service said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Exhausted { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Tells whether the call may have happened although it failed. Calls that use keys or read change
+    /// nothing.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Unavailable { outcome, .. } | Self::DeadlineExceeded { outcome, .. } => *outcome,
-            Self::Internal(_) | Self::Damaged(_) | Self::Other { .. } => Outcome::Unknown,
-            _ => Outcome::NotDone,
+            Self::Unavailable { outcome, .. }
+            | Self::DeadlineExceeded { outcome, .. }
+            | Self::Damaged { outcome, .. }
+            | Self::Internal { outcome, .. }
+            | Self::Other { outcome, .. } => *outcome,
+            Self::Invalid(_)
+            | Self::Unauthenticated(_)
+            | Self::Denied(_)
+            | Self::NotFound(_)
+            | Self::Exists(_)
+            | Self::Precondition(_)
+            | Self::Aborted(_)
+            | Self::Exhausted { .. } => Outcome::NotDone,
         }
     }
 
@@ -127,14 +165,53 @@ impl Error {
             Code::AlreadyExists => Self::Exists(message),
             Code::FailedPrecondition => Self::Precondition(message),
             Code::Aborted => Self::Aborted(message),
-            Code::ResourceExhausted => Self::Exhausted(message),
+            Code::ResourceExhausted => {
+                Self::Exhausted { message, retry_after: retry_after(status) }
+            }
             Code::Unavailable => Self::Unavailable { message, attempts, outcome },
             Code::DeadlineExceeded => Self::DeadlineExceeded { limit, message, outcome },
-            Code::DataLoss => Self::Damaged(message),
-            Code::Internal => Self::Internal(message),
-            code => Self::Other { code, message },
+            Code::DataLoss => Self::Damaged { message, outcome },
+            Code::Internal => Self::Internal { message, outcome },
+            code => Self::Other { code, message, outcome },
         }
     }
+}
+
+/// Metadata with the milliseconds after which a refused call may be sent again, and a shorter name that
+/// proxies may use for it.
+const RETRY_METADATA: [&str; 2] = [metadata::PUSHBACK_MS, "retry-after-ms"];
+
+/// Returns when the service wants to be asked again.
+pub(crate) fn retry_after(status: &Status) -> Option<Duration> {
+    let metadata = status.metadata();
+    let text = RETRY_METADATA.iter().find_map(|name| metadata.get(*name))?;
+    let ms = text.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(ms)).filter(|after| !after.is_zero())
+}
+
+/// Notes when the service wants to be asked again; 0 is not known.
+pub(crate) fn with_retry_after(mut status: Status, after_ms: u32) -> Status {
+    if after_ms > 0 {
+        status.metadata_mut().insert(metadata::PUSHBACK_MS, u64::from(after_ms).into());
+    }
+    status
+}
+
+/// Tells whether the service vouches that nothing was changed.
+pub(crate) fn not_done(status: &Status) -> bool {
+    status.metadata().contains_key(metadata::NOT_DONE)
+}
+
+/// Tells whether a request never left: there was no connection to send it over.
+pub(crate) fn never_sent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        if cause.is::<ConnectError>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// Tells whether a status was made on this side of the wire.

@@ -5,8 +5,8 @@
 //! use twinkeep_client::{Client, v1};
 //!
 //! let client = Client::builder()
-//!     .endpoint_in("zone-a", "127.0.1.11:7101")
-//!     .endpoint_in("zone-b", "127.0.2.11:7101")
+//!     .endpoint_in("zone-a", "127.0.1.1:7100")
+//!     .endpoint_in("zone-b", "127.0.2.1:7100")
 //!     .zone("zone-a")
 //!     .root_file("roots.pem")
 //!     .identity_files("app.pem", "app.key")
@@ -25,6 +25,8 @@
 //! [`v1`]; on top of them it does the following.
 //!
 //! - **Finds nodes.** The endpoints given at the start, and what the cluster says of itself ([`topology`](Client::watch_topology)).
+//! - **Shares streams.** Calls that use keys are messages on one stream per node, at a tenth of what single calls
+//!   cost; where a proxy breaks streams they go one by one ([`Builder::crypto_stream`]).
 //! - **Prefers the near zone**, and among its nodes the one with the fewest open calls.
 //! - **Avoids failing nodes.** Three failures in a row, or a refused connection, eject a node for a
 //!   while; then one call tries it again.
@@ -34,8 +36,11 @@
 //!   well; the first answer counts.
 //! - **Reads its own writes.** The highest `state_index` seen so far goes into each request.
 //! - **Checks sums.** CRC-32C of what is sent and received; damage on the way is tried again.
+//! - **Encrypts files** of any size under data keys, in constant memory ([`mod@file`]).
 //! - **Names control writes.** A call that makes something carries an idempotency token, so that it can
 //!   be sent twice and happen once.
+//!
+//! [`Client::data_keys`] encrypts here, under data keys that serve many messages ([`DataKeys`]).
 //!
 //! What the client does not do: it wipes no buffer inside tonic and h2. What comes back in clear can be
 //! wiped with [`wipe`] once it is used.
@@ -44,28 +49,43 @@ mod budget;
 mod builder;
 mod call;
 mod client;
+mod data_keys;
 mod error;
+mod exchange;
+pub mod file;
 mod latency;
 mod message;
 mod node;
 mod pool;
 mod safety;
+mod stream;
 mod sums;
 mod topology;
+mod trace;
 
 pub use builder::{BuildError, Builder};
-pub use client::{Answers, Client};
+pub use client::Client;
+pub use data_keys::{DataKeyError, DataKeyOptions, DataKeys};
 pub use error::{Error, Outcome};
+pub use exchange::Answers;
 pub use safety::Safety;
+/// What a message under a data key is bound to.
+pub use twinkeep_envelope::Context;
 /// The messages of the service.
 pub use twinkeep_proto::v1;
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 use bytes::Bytes;
 use zeroize::Zeroize;
 
 /// Overwrites secret bytes of an answer, if nobody else holds them.
 ///
-/// Returns whether it did: other clones of the same [`Bytes`] keep them alive.
+/// Returns whether it did: other clones of the same [`Bytes`] keep them alive. An answer that came over a stream
+/// shares its buffer with the transport, so its bytes mostly stay until that buffer is used again.
 pub fn wipe(secret: Bytes) -> bool {
     secret.try_into_mut().map(|mut bytes| bytes.as_mut().zeroize()).is_ok()
 }

@@ -1,12 +1,14 @@
 //! One node: its channel and how it has behaved lately.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 use tonic::transport::Channel;
+
+use crate::stream::Lane;
 
 /// Failures in a row that eject a node.
 const FAILURES_MAX: u32 = 3;
@@ -15,13 +17,16 @@ const EJECTION_MIN: Duration = Duration::from_millis(250);
 const EJECTION_MAX: Duration = Duration::from_secs(10);
 
 /// A node of the cluster as this client sees it.
-#[derive(Debug)]
 pub(crate) struct Node {
     /// `address:port`, which is what the node is known by.
     pub(crate) address: String,
     zone: Mutex<Option<Arc<str>>>,
-    channel: Channel,
+    channel: RwLock<Channel>,
+    /// `None` if calls are to go one by one.
+    lane: Option<Lane>,
     open_calls: AtomicU32,
+    /// Whether `health` has anything to say; most nodes most of the time are well, and nobody takes the lock.
+    ailing: AtomicBool,
     health: Mutex<Health>,
 }
 
@@ -44,22 +49,46 @@ pub(crate) enum Standing {
 }
 
 impl Node {
-    pub(crate) fn new(address: String, zone: Option<Arc<str>>, channel: Channel) -> Self {
+    pub(crate) fn new(
+        address: String,
+        zone: Option<Arc<str>>,
+        channel: Channel,
+        lane: Option<Lane>,
+    ) -> Self {
         Self {
             address,
             zone: Mutex::new(zone),
-            channel,
+            channel: RwLock::new(channel),
+            lane,
             open_calls: AtomicU32::new(0),
+            ailing: AtomicBool::new(false),
             health: Mutex::default(),
         }
     }
 
     pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
+        self.channel.read().clone()
+    }
+
+    /// Returns what carries the node's crypto stream, if streams are to be used.
+    pub(crate) fn lane(&self) -> Option<&Lane> {
+        self.lane.as_ref()
+    }
+
+    /// Makes further calls over another channel; open ones go on over the old one.
+    pub(crate) fn renew(&self, channel: Channel) {
+        *self.channel.write() = channel;
+        if let Some(lane) = &self.lane {
+            lane.renew();
+        }
     }
 
     pub(crate) fn zone(&self) -> Option<Arc<str>> {
         self.zone.lock().clone()
+    }
+
+    pub(crate) fn is_in(&self, zone: &str) -> bool {
+        self.zone.lock().as_deref() == Some(zone)
     }
 
     pub(crate) fn learn_zone(&self, zone: &str) {
@@ -71,6 +100,9 @@ impl Node {
     }
 
     pub(crate) fn standing(&self, now: Instant) -> Standing {
+        if !self.ailing.load(Ordering::Relaxed) {
+            return Standing::Good;
+        }
         match self.health.lock().ejected_until {
             None => Standing::Good,
             Some(until) if until <= now => Standing::Due,
@@ -80,32 +112,45 @@ impl Node {
 
     /// Counts a call as open until the guard is dropped. A node that was due for a try is ejected for
     /// others until this one is over.
-    pub(crate) fn enter(&self) -> OpenCall<'_> {
+    pub(crate) fn enter(self: &Arc<Self>, now: Instant) -> OpenCall {
         self.open_calls.fetch_add(1, Ordering::Relaxed);
-        let mut health = self.health.lock();
-        let now = Instant::now();
-        if health.ejected_until.is_some_and(|until| until <= now) {
-            health.ejected_until = Some(now + ejection(health.ejections));
+        if self.ailing.load(Ordering::Relaxed) {
+            let mut health = self.health.lock();
+            if health.ejected_until.is_some_and(|until| until <= now) {
+                health.ejected_until = Some(now + ejection(health.ejections));
+            }
         }
-        OpenCall(self)
+        OpenCall(Arc::clone(self))
     }
 
     pub(crate) fn succeeded(&self) {
-        *self.health.lock() = Health::default();
+        if self.ailing.load(Ordering::Relaxed) {
+            let mut health = self.health.lock();
+            *health = Health::default();
+            self.ailing.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Notes a failure that may be chance: a lost answer, a hedge that was faster.
     pub(crate) fn failed(&self) {
-        let mut health = self.health.lock();
-        health.failures = health.failures.saturating_add(1);
-        if health.failures >= FAILURES_MAX {
-            health.eject();
-        }
+        self.ail(|health| {
+            health.failures = health.failures.saturating_add(1);
+            if health.failures >= FAILURES_MAX {
+                health.eject();
+            }
+        });
     }
 
     /// Notes that nobody is there.
     pub(crate) fn unreachable(&self) {
-        self.health.lock().eject();
+        self.ail(Health::eject);
+    }
+
+    fn ail(&self, how: impl FnOnce(&mut Health)) {
+        // Under the lock, so that a success at the same time leaves flag and health in step.
+        let mut health = self.health.lock();
+        self.ailing.store(true, Ordering::Relaxed);
+        how(&mut health);
     }
 }
 
@@ -125,10 +170,15 @@ fn ejection(in_a_row: u32) -> Duration {
 }
 
 /// A call that is open at a node.
-#[derive(Debug)]
-pub(crate) struct OpenCall<'a>(&'a Node);
+pub(crate) struct OpenCall(Arc<Node>);
 
-impl Drop for OpenCall<'_> {
+impl OpenCall {
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.0
+    }
+}
+
+impl Drop for OpenCall {
     fn drop(&mut self) {
         self.0.open_calls.fetch_sub(1, Ordering::Relaxed);
     }
@@ -140,9 +190,9 @@ mod tests {
 
     use super::*;
 
-    fn node() -> Node {
+    fn node() -> Arc<Node> {
         let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        Node::new("127.0.0.1:1".into(), None, channel)
+        Arc::new(Node::new("127.0.0.1:1".into(), None, channel, None))
     }
 
     fn standing(node: &Node) -> Standing {
@@ -171,7 +221,7 @@ mod tests {
         assert_eq!(standing(&node), Standing::Ejected);
         tokio::time::advance(EJECTION_MIN).await;
         assert_eq!(standing(&node), Standing::Due);
-        let trying = node.enter();
+        let trying = node.enter(Instant::now());
         assert_eq!(standing(&node), Standing::Ejected);
         node.unreachable();
         drop(trying);

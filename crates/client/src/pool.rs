@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::node::{Node, Standing};
+use crate::stream::Lane;
 
 /// Most nodes that are kept: a cluster is far smaller.
 const NODES_MAX: usize = 256;
@@ -21,6 +22,8 @@ pub(crate) struct Pool {
     dial: Dial,
     /// The zone that this client is in.
     zone: Option<Arc<str>>,
+    /// Whether calls that use keys share one stream per node.
+    streams: bool,
     turn: AtomicUsize,
 }
 
@@ -33,7 +36,7 @@ struct Known {
 }
 
 /// What to avoid in a choice.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Avoid {
     /// Nodes that were tried.
     pub(crate) tried: Vec<Arc<Node>>,
@@ -46,9 +49,9 @@ impl Avoid {
         self.tried.iter().any(|tried| Arc::ptr_eq(tried, node))
     }
 
-    fn zone(&self, zone: Option<&Arc<str>>) -> bool {
-        let zones = || self.tried.iter().filter_map(|node| node.zone());
-        self.zones && zone.is_some_and(|zone| zones().any(|tried| tried == *zone))
+    fn zone(&self, node: &Arc<Node>) -> bool {
+        let mut zones = self.tried.iter().filter_map(|node| node.zone());
+        self.zones && zones.any(|tried| node.is_in(&tried))
     }
 }
 
@@ -57,33 +60,44 @@ impl Pool {
     pub(crate) fn new(
         given: &[(String, Option<String>)],
         zone: Option<String>,
+        streams: bool,
         dial: Dial,
     ) -> Result<Self, tonic::transport::Error> {
         let nodes = given.iter().map(|(address, zone)| {
-            Ok(Arc::new(Node::new(address.clone(), zone.as_deref().map(Arc::from), dial(address)?)))
+            let zone = zone.as_deref().map(Arc::from);
+            Ok(Arc::new(Node::new(address.clone(), zone, dial(address)?, lane(streams))))
         });
         let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
         let known = RwLock::new(Known { given: nodes.len(), nodes, leader: None });
-        Ok(Self { known, dial, zone: zone.map(Arc::from), turn: AtomicUsize::new(0) })
+        let (zone, turn) = (zone.map(Arc::from), AtomicUsize::new(0));
+        Ok(Self { known, dial, zone, streams, turn })
     }
 
     /// Chooses the node to call: none that was tried; healthy before ejected; for a second attempt
     /// another zone, else the near one; then the one with the fewest open calls, in turn among equals.
-    pub(crate) fn choose(&self, avoid: &Avoid) -> Option<Arc<Node>> {
-        let now = Instant::now();
+    pub(crate) fn choose(&self, avoid: &Avoid, now: Instant) -> Option<Arc<Node>> {
         let known = self.known.read();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = known.nodes.len().max(1);
         let rank = |(index, node): &(usize, &Arc<Node>)| {
-            let zone = node.zone();
-            let far = self.zone.is_some() && zone != self.zone;
+            let far = self.zone.as_ref().is_some_and(|zone| !node.is_in(zone));
             // One call tries a node whose ejection is over; `enter` makes it ejected for the next ones.
             let bad = node.standing(now) == Standing::Ejected;
             let place = (index + count - turn % count) % count;
-            (bad, avoid.zone(zone.as_ref()), far, node.open_calls(), place)
+            (bad, avoid.zone(node), far, node.open_calls(), place)
         };
         let candidates = known.nodes.iter().enumerate().filter(|(_, node)| !avoid.node(node));
         candidates.min_by_key(rank).map(|(_, node)| Arc::clone(node))
+    }
+
+    /// Makes further calls over new connections; open ones go on over the old ones.
+    pub(crate) fn redial(&self) {
+        for node in &self.known.read().nodes {
+            match (self.dial)(&node.address) {
+                Ok(channel) => node.renew(channel),
+                Err(error) => tracing::debug!(node.address, %error, "a good address turned bad"),
+            }
+        }
     }
 
     /// Returns the node that leads, as far as this client knows.
@@ -152,10 +166,15 @@ impl Pool {
                 |error| tracing::debug!(address, %error, "address from the cluster is none"),
             )
             .ok()?;
-        let node = Arc::new(Node::new(address.to_owned(), zone.map(Arc::from), channel));
+        let (address, zone) = (address.to_owned(), zone.map(Arc::from));
+        let node = Arc::new(Node::new(address, zone, channel, lane(self.streams)));
         known.nodes.push(Arc::clone(&node));
         Some(node)
     }
+}
+
+fn lane(streams: bool) -> Option<Lane> {
+    streams.then(Lane::default)
 }
 
 #[cfg(test)]
@@ -169,11 +188,13 @@ mod tests {
             .map(|(name, zone)| (format!("{name}:1"), Some(zone.to_owned())));
         let dial =
             |address: &str| Ok(Endpoint::from_shared(format!("http://{address}"))?.connect_lazy());
-        Pool::new(&given, zone.map(str::to_owned), Box::new(dial)).unwrap()
+        Pool::new(&given, zone.map(str::to_owned), true, Box::new(dial)).unwrap()
     }
 
     fn names(pool: &Pool, count: usize) -> Vec<String> {
-        (0..count).map(|_| pool.choose(&Avoid::default()).unwrap().address.clone()).collect()
+        (0..count)
+            .map(|_| pool.choose(&Avoid::default(), Instant::now()).unwrap().address.clone())
+            .collect()
     }
 
     #[tokio::test]
@@ -197,7 +218,7 @@ mod tests {
         let pool = pool(Some("a"));
         let mut avoid = Avoid { zones: true, ..Avoid::default() };
         let mut zones = Vec::new();
-        while let Some(node) = pool.choose(&avoid) {
+        while let Some(node) = pool.choose(&avoid, Instant::now()) {
             zones.push(node.zone().unwrap().to_string());
             avoid.tried.push(node);
         }
@@ -222,7 +243,7 @@ mod tests {
     async fn busy_node_is_spared() {
         let pool = pool(Some("a"));
         let busy = pool.at("a1:1").unwrap();
-        let _open = busy.enter();
+        let _open = busy.enter(Instant::now());
         assert!(names(&pool, 10).iter().all(|name| name == "a2:1"));
     }
 

@@ -42,7 +42,7 @@ async fn open(
     let client = Client::new(shared.upgrade()?);
     let opened = client.watch_topology(v1::WatchTopologyRequest::default()).await;
     // Not `Answers`: those would keep the client alive.
-    Some(opened.map(crate::client::Answers::into_inner))
+    Some(opened.map(crate::exchange::Answers::into_inner))
 }
 
 async fn read(shared: &Weak<Shared>, mut stream: Streaming<v1::WatchTopologyResponse>) {

@@ -4,6 +4,8 @@
 //! it. There is no role that may do everything: an administrator who wants to use keys has to grant
 //! that to an identity, and the grant is in the audit log.
 
+use std::collections::HashMap;
+
 use crate::id::{InstanceId, KeyId};
 use crate::key::closed_set;
 
@@ -44,6 +46,8 @@ closed_set! {
         GetPublicKey = 25, "GET_PUBLIC_KEY";
         /// `CryptoService.GenerateRandom` and its batch form.
         GenerateRandom = 26, "GENERATE_RANDOM";
+        /// `CryptoService.CryptoStream`; each call on it demands its own permission as well.
+        OpenCryptoStream = 27, "OPEN_CRYPTO_STREAM";
         /// `ClusterService.GetStatus`.
         GetClusterStatus = 32, "GET_CLUSTER_STATUS";
         /// `ClusterService.ListMembers`.
@@ -136,6 +140,7 @@ impl Role {
                     | P::DisableKey
                     | P::UpdateKeyDescription
                     | P::GetPublicKey
+                    | P::OpenCryptoStream
                     | P::DescribeInstance
                     | P::ListInstances
                     | P::WatchTopology
@@ -154,6 +159,7 @@ impl Role {
                     | P::VerifyMac
                     | P::GetPublicKey
                     | P::GenerateRandom
+                    | P::OpenCryptoStream
                     | P::WatchTopology
             ),
             Self::Auditor => matches!(
@@ -233,9 +239,129 @@ impl Grant {
     }
 }
 
+/// A set of permissions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PermissionSet(u128);
+
+impl PermissionSet {
+    /// Returns the permissions of a role.
+    #[must_use]
+    pub fn of(role: Role) -> Self {
+        let permitted = Permission::ALL.iter().filter(|permission| role.permits(**permission));
+        Self(permitted.fold(0, |set, permission| set | Self::bit(*permission)))
+    }
+
+    /// Tells whether the permission is in the set.
+    #[must_use]
+    pub const fn contains(self, permission: Permission) -> bool {
+        self.0 & Self::bit(permission) != 0
+    }
+
+    /// Returns what is in either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn bit(permission: Permission) -> u128 {
+        1 << permission as u32
+    }
+}
+
+/// What a caller's grants come to: which permissions it has where. Made once from the grants, asked with
+/// each call; however many grants there are, a question takes one or two looks.
+#[derive(Clone, Debug, Default)]
+pub struct Rights {
+    /// Held in any scope at all.
+    anywhere: PermissionSet,
+    /// Held everywhere.
+    cluster: PermissionSet,
+    instances: HashMap<InstanceId, PermissionSet>,
+    keys: HashMap<KeyId, PermissionSet>,
+}
+
+impl Rights {
+    /// Returns what the grants come to.
+    #[must_use]
+    pub fn of(grants: &[Grant]) -> Self {
+        let mut rights = Self::default();
+        for grant in grants {
+            let set = PermissionSet::of(grant.role);
+            let held = match grant.scope {
+                Scope::Cluster => &mut rights.cluster,
+                Scope::Instance(instance) => rights.instances.entry(instance).or_default(),
+                Scope::Key(key) => rights.keys.entry(key).or_default(),
+            };
+            *held = held.union(set);
+            rights.anywhere = rights.anywhere.union(set);
+        }
+        rights
+    }
+
+    /// Tells whether any grant holds the permission, in whatever scope.
+    #[must_use]
+    pub const fn hold(&self, permission: Permission) -> bool {
+        self.anywhere.contains(permission)
+    }
+
+    /// Tells whether any grant allows the operation on the resource.
+    #[must_use]
+    pub fn allow(&self, permission: Permission, resource: Resource) -> bool {
+        let in_instance = |id| self.instances.get(id).is_some_and(|set| set.contains(permission));
+        let on_key = |id| self.keys.get(id).is_some_and(|set| set.contains(permission));
+        self.cluster.contains(permission)
+            || match &resource {
+                Resource::Cluster => false,
+                Resource::Instance(instance) => in_instance(instance),
+                Resource::Key(instance, key) => in_instance(instance) || on_key(key),
+            }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn grant() -> impl Strategy<Value = Grant> {
+        let scope = prop_oneof![
+            Just(Scope::Cluster),
+            (0..3_u8).prop_map(|n| Scope::Instance(InstanceId::from_bytes([n; 16]))),
+            (0..3_u8).prop_map(|n| Scope::Key(KeyId::from_bytes([n; 16]))),
+        ];
+        (proptest::sample::select(Role::ALL), scope).prop_map(|(role, scope)| Grant { role, scope })
+    }
+
+    fn resource() -> impl Strategy<Value = Resource> {
+        let instance = (0..3_u8).prop_map(|n| InstanceId::from_bytes([n; 16]));
+        let key = (0..3_u8).prop_map(|n| KeyId::from_bytes([n; 16]));
+        prop_oneof![
+            Just(Resource::Cluster),
+            instance.clone().prop_map(Resource::Instance),
+            (instance, key).prop_map(|(instance, key)| Resource::Key(instance, key)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn rights_say_what_the_grants_say(
+            grants in proptest::collection::vec(grant(), 0..6),
+            permission in proptest::sample::select(Permission::ALL),
+            resource in resource(),
+        ) {
+            let rights = Rights::of(&grants);
+            let allowed = grants.iter().any(|grant| grant.allows(permission, resource));
+            prop_assert_eq!(rights.allow(permission, resource), allowed);
+            let held = grants.iter().any(|grant| grant.role.permits(permission));
+            prop_assert_eq!(rights.hold(permission), held);
+        }
+    }
+
+    #[test]
+    fn every_permission_has_a_bit_of_its_own() {
+        assert!(Permission::ALL.iter().all(|permission| (*permission as u32) < u128::BITS));
+    }
 
     #[test]
     fn every_permission_belongs_to_some_role_and_no_role_has_all() {

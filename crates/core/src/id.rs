@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::ops::Range;
 use std::str::FromStr;
 
 /// Why a text or number is not the id it was taken for.
@@ -30,9 +31,18 @@ pub enum InvalidId {
     },
 }
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Writes bytes as lower-case hex digits, two for each byte.
+fn hex_to(out: &mut [u8], bytes: &[u8]) {
+    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
 /// Appends bytes as lower-case hex digits.
 pub(crate) fn hex_into(out: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         out.push(char::from(DIGITS[usize::from(byte >> 4)]));
         out.push(char::from(DIGITS[usize::from(byte & 15)]));
@@ -49,15 +59,20 @@ fn nibble(digit: u8) -> Option<u8> {
 
 /// Reads exactly `N` bytes as lower-case hex digits.
 pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
+    let mut out = [0; N];
+    unhex_to(&mut out, text.as_bytes())?;
+    Some(out)
+}
+
+/// Reads lower-case hex digits, exactly two for each byte of `out`.
+fn unhex_to(out: &mut [u8], digits: &[u8]) -> Option<()> {
+    if digits.len() != 2 * out.len() {
         return None;
     }
-    let mut out = [0; N];
     for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
     }
-    Some(out)
+    Some(())
 }
 
 macro_rules! random_id {
@@ -86,10 +101,12 @@ macro_rules! random_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut text = String::with_capacity($prefix.len() + 32);
-                text.push_str($prefix);
-                hex_into(&mut text, &self.0);
-                f.write_str(&text)
+                // On the stack: answers name their keys, and a call has no time for a heap block more.
+                let mut text = [0; $prefix.len() + 32];
+                let (prefix, digits) = text.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                hex_to(digits, &self.0);
+                f.write_str(std::str::from_utf8(&text).expect("hex digits are ASCII"))
             }
         }
 
@@ -140,6 +157,12 @@ impl InstanceId {
 pub struct KeyVersionId(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
 
 impl KeyVersionId {
+    /// Length of the written form.
+    const LEN: usize = 36;
+    /// Where the five parts stand in the written form, and which bytes they are; hyphens stand between them.
+    const PARTS: [(Range<usize>, Range<usize>); 5] =
+        [(0..8, 0..4), (9..13, 4..6), (14..18, 6..8), (19..23, 8..10), (24..36, 10..16)];
+
     /// Makes a random (version 4) UUID of sixteen random bytes (RFC 9562, section 5.4).
     #[must_use]
     pub const fn from_random(mut bytes: [u8; 16]) -> Self {
@@ -157,14 +180,11 @@ impl KeyVersionId {
 
 impl fmt::Display for KeyVersionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(36);
-        for (i, part) in [0..4, 4..6, 6..8, 8..10, 10..16].into_iter().enumerate() {
-            if i > 0 {
-                text.push('-');
-            }
-            hex_into(&mut text, &self.0[part]);
+        let mut text = [b'-'; Self::LEN];
+        for (digits, bytes) in Self::PARTS {
+            hex_to(&mut text[digits], &self.0[bytes]);
         }
-        f.write_str(&text)
+        f.write_str(std::str::from_utf8(&text).expect("hex digits are ASCII"))
     }
 }
 
@@ -178,10 +198,14 @@ impl FromStr for KeyVersionId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let dashes_ok = text.len() == 36
-            && text.bytes().enumerate().all(|(i, c)| (c == b'-') == matches!(i, 8 | 13 | 18 | 23));
-        let digits = text.replace('-', "");
-        dashes_ok.then(|| unhex(&digits)).flatten().map(Self).ok_or(InvalidId::Uuid)
+        let text: &[u8; Self::LEN] = text.as_bytes().try_into().map_err(|_| InvalidId::Uuid)?;
+        let mut id = [0; 16];
+        for (digits, bytes) in Self::PARTS {
+            let is_parted = digits.start == 0 || text[digits.start - 1] == b'-';
+            let read = unhex_to(&mut id[bytes], &text[digits]);
+            read.filter(|()| is_parted).ok_or(InvalidId::Uuid)?;
+        }
+        Ok(Self(id))
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,9 +26,9 @@ fn is_name(text: &str, max: usize) -> bool {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $max:literal, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode)]
-        #[cbor(transparent)]
-        pub struct $name(#[n(0)] String);
+        // Shared: the calls of a caller name it many times, and nobody changes a name.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Longest name, in bytes.
@@ -39,7 +40,7 @@ macro_rules! name {
             /// [`InvalidName`] with the alphabet and the longest length.
             pub fn parse(raw: &str) -> Result<Self, InvalidName> {
                 if is_name(raw, $max) {
-                    Ok(Self(raw.to_owned()))
+                    Ok(Self(raw.into()))
                 } else {
                     Err(InvalidName { what: $what, max: $max })
                 }
@@ -49,6 +50,22 @@ macro_rules! name {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// Returns the text, shared with this name.
+            #[must_use]
+            pub fn to_shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
+            }
+        }
+
+        impl<C> minicbor::Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.str(&self.0)?.ok()
             }
         }
 

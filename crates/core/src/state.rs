@@ -66,6 +66,34 @@ impl Table {
     }
 }
 
+/// Stands for one row where changes are noted: a hash of table and key.
+///
+/// Two rows may share one. What is kept of either is then read again when the other changes, which costs
+/// a read and is right all the same. Not stored, not sent: the hash may change between versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowMark(u64);
+
+impl RowMark {
+    /// Returns the mark of a row (FNV-1a of 64 bits, then the last step of SplitMix64, since FNV leaves the
+    /// last bytes of a key in few bits).
+    #[must_use]
+    pub fn of(table: Table, key: &[u8]) -> Self {
+        const PRIME: u64 = 0x0000_0100_0000_01b3;
+        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+        let hash = key.iter().fold(step(OFFSET, &(table as u8)), step);
+        let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self(hash ^ (hash >> 31))
+    }
+
+    /// Returns the row's place among `places`, of which there are at least one.
+    #[must_use]
+    pub const fn place(self, places: usize) -> usize {
+        (self.0 as usize) % places
+    }
+}
+
 /// The store could not do its work or holds what nobody wrote. The node must stop: going on would
 /// let it differ from its peers.
 #[derive(Debug, thiserror::Error)]

@@ -5,13 +5,17 @@
 //! of its own, derived from the wrapping key, a random salt and everything the message is bound to
 //! ([`kdf`]), and commits to that key, so that no blob opens under two keys.
 //!
-//! What may break: stored bytes. The published vectors in `tests/vectors` are frozen. The format of
-//! encrypted files will be a module beside these two.
+//! Messages under a data key that the service has wrapped carry that along ([`message`]). Files of any size
+//! have a format of their own ([`mod@file`]), in chunks under a data key.
+//!
+//! What may break: stored bytes. The published vectors in `tests/vectors` are frozen.
 
 pub mod ciphertext;
 pub mod context;
+pub mod file;
 mod frame;
 pub mod kdf;
+pub mod message;
 pub mod record;
 pub mod secret;
 

@@ -22,7 +22,7 @@ impl KeyringSlot {
     /// Tells whether there are no keys.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        self.keyring().is_err()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     /// Puts an opened keyring in its place; the one before it, if any, is dropped.

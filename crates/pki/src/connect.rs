@@ -23,7 +23,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower::Service;
 
+use crate::ahead::Ahead;
+use crate::gather::Gathered;
 use crate::server::{ConnectInfo, EXPORTER_LABEL};
+
+/// A connection to a server.
+pub type Connection = Gathered<TlsStream<Ahead<TcpStream>>>;
 
 /// Is told of each new connection.
 type Observer = Arc<dyn Fn(&ConnectInfo) + Send + Sync>;
@@ -64,7 +69,7 @@ impl Connector {
         self
     }
 
-    async fn connect(self, uri: Uri) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+    async fn connect(self, uri: Uri) -> io::Result<TokioIo<Connection>> {
         let limit = self.limit;
         let stream = timeout(limit, self.shake_hands(&uri)).await.map_err(|_| {
             let why = format!("no connection to {uri} within {limit:?}");
@@ -73,11 +78,11 @@ impl Connector {
         Ok(TokioIo::new(stream))
     }
 
-    async fn shake_hands(self, uri: &Uri) -> io::Result<TlsStream<TcpStream>> {
+    async fn shake_hands(self, uri: &Uri) -> io::Result<Connection> {
         let (host, port) = host_and_port(uri)?;
         let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
         let (tcp, remote) = connect_tcp(host, port, self.tcp_limit).await?;
-        let stream = self.tls.connect(name, tcp).await?;
+        let stream = self.tls.connect(name, Ahead::new(tcp)).await?;
         if let Some(observer) = &self.observer {
             let tls = stream.get_ref().1;
             let exporter = tls
@@ -85,7 +90,7 @@ impl Connector {
                 .map_err(io::Error::other)?;
             observer(&ConnectInfo::of(remote, tls, exporter).map_err(io::Error::other)?);
         }
-        Ok(stream)
+        Ok(Gathered::new(stream))
     }
 }
 
@@ -124,7 +129,7 @@ fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Erro
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Connection>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 

@@ -12,10 +12,13 @@
 //! The crate reads no clock but the one inside rustls: times of validity are unix seconds given by the
 //! caller.
 
+mod ahead;
 pub mod authority;
 pub mod certificate;
 pub mod connect;
 pub mod credential;
+mod door;
+mod gather;
 pub mod identity;
 pub mod key;
 pub mod order;
@@ -28,8 +31,9 @@ pub use authority::{Authority, Callers, Endpoints, Nodes, Validity};
 pub use certificate::Facts;
 pub use connect::Connector;
 pub use credential::Credential;
+pub use door::{Incoming, Lane, incoming, lanes};
 pub use identity::Identity;
 pub use key::{PrivateKey, PublicKey};
 pub use order::OrderFile;
-pub use server::{ConnectInfo, Limits, incoming};
+pub use server::{ConnectInfo, Limits};
 pub use verify::PeerTrust;

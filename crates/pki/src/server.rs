@@ -1,10 +1,9 @@
-//! The listening end: a stream of finished TLS connections for tonic.
+//! The listening end: TLS connections for tonic. [`crate::door`] accepts them.
 //!
 //! A client that stalls, sends rubbish or opens connections without end costs bounded time and
 //! memory, and nothing that goes wrong with one connection ends the loop (RUSTSEC-2024-0376 was
 //! a server that stopped accepting after a failed handshake).
 
-use std::convert::Infallible;
 use std::fmt;
 use std::future::Future as _;
 use std::io;
@@ -14,29 +13,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::{CommonState, ServerConfig};
+use rustls::CommonState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinHandle;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_stream::Stream;
 use tonic::transport::server::Connected;
-use tracing::{Instrument, debug, info_span, warn};
 
+use crate::ahead::Ahead;
 use crate::certificate::{Facts, InvalidCertificate};
+use crate::door::Place;
+use crate::gather::Gathered;
 use crate::identity::Identity;
 
 /// Label of the exported keying material that binds a join to its connection (RFC 8446, 7.5).
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-twinkeep-join-v1";
-
-/// Pause after the operating system refused to accept, usually for lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Finished connections that wait for tonic to take them.
-const READY_MAX: usize = 64;
 
 /// What a listener spends on connections.
 #[derive(Debug, Clone, Copy)]
@@ -122,126 +114,35 @@ impl fmt::Debug for ConnectInfo {
     }
 }
 
-/// Finished connections of one listener. Dropping it stops accepting.
-#[derive(Debug)]
-pub struct Incoming {
-    ready: mpsc::Receiver<TlsConnection>,
-    accepting: JoinHandle<()>,
-}
-
-impl Stream for Incoming {
-    type Item = Result<TlsConnection, Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.ready.poll_recv(cx).map(|connection| connection.map(Ok))
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-/// Accepts connections and does their handshakes side by side, in a task of its own.
-#[must_use]
-pub fn incoming(listener: TcpListener, config: Arc<ServerConfig>, limits: Limits) -> Incoming {
-    let (sender, ready) = mpsc::channel(READY_MAX);
-    let door = Door {
-        acceptor: config.into(),
-        limits,
-        handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
-        connections: Arc::new(Semaphore::new(limits.connections_max)),
-        ready: sender,
-    };
-    let span = info_span!("accept", local = ?listener.local_addr().ok());
-    let accepting = tokio::spawn(door.accept_all(listener).instrument(span));
-    Incoming { ready, accepting }
-}
-
-struct Door {
-    acceptor: TlsAcceptor,
-    limits: Limits,
-    handshakes: Arc<Semaphore>,
-    connections: Arc<Semaphore>,
-    ready: mpsc::Sender<TlsConnection>,
-}
-
-impl Door {
-    async fn accept_all(self, listener: TcpListener) {
-        loop {
-            let connection = permit(&self.connections).await;
-            let handshake = permit(&self.handshakes).await;
-            match listener.accept().await {
-                Ok((tcp, remote)) => self.greet(tcp, remote, connection, handshake),
-                // The connection broke while it waited in the backlog; that is its own affair.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    warn!(%error, "accept failed");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn greet(
-        &self,
-        tcp: TcpStream,
-        remote: SocketAddr,
-        connection: OwnedSemaphorePermit,
-        handshake: OwnedSemaphorePermit,
-    ) {
-        let (acceptor, ready) = (self.acceptor.clone(), self.ready.clone());
-        let limits = self.limits;
-        let greeting = async move {
-            let shaking = shake_hands(&acceptor, tcp, remote, connection);
-            match timeout(limits.handshake, shaking).await {
-                // The permit goes back before the wait for tonic: finished handshakes hold up no other.
-                Ok(Ok(mut finished)) => {
-                    finished.limit_strangers(limits.without_certificate);
-                    drop(handshake);
-                    // The receiver is gone only when the server stops; the connection ends with it.
-                    ready.send(finished).await.ok();
-                }
-                Ok(Err(error)) => debug!(%remote, %error, "handshake failed"),
-                Err(_) => debug!(%remote, "handshake took too long"),
-            }
-        };
-        tokio::spawn(greeting.in_current_span());
-    }
-}
-
-async fn permit(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    Arc::clone(semaphore).acquire_owned().await.expect("the semaphore is never closed")
-}
-
-async fn shake_hands(
+/// Does the handshake of a connection, on the runtime that this is called in.
+pub(crate) async fn shake_hands(
     acceptor: &TlsAcceptor,
-    tcp: TcpStream,
+    tcp: std::net::TcpStream,
     remote: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) -> io::Result<TlsConnection> {
+    let tcp = TcpStream::from_std(tcp)?;
     tcp.set_nodelay(true)?;
-    let stream = acceptor.accept(tcp).await?;
+    let stream = acceptor.accept(Ahead::new(tcp)).await?;
     let tls = stream.get_ref().1;
     let exporter =
         tls.export_keying_material([0; 32], EXPORTER_LABEL, None).map_err(io::Error::other)?;
     let info = ConnectInfo::of(remote, tls, exporter).map_err(io::Error::other)?;
-    Ok(TlsConnection { stream, info, end: None, _permit: permit })
+    Ok(TlsConnection { stream: Gathered::new(stream), info, end: None, _place: place })
 }
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
 pub struct TlsConnection {
-    stream: TlsStream<TcpStream>,
+    stream: Gathered<TlsStream<Ahead<TcpStream>>>,
     info: ConnectInfo,
     /// When the connection has to end, if it has to.
     end: Option<Pin<Box<Sleep>>>,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl TlsConnection {
-    fn limit_strangers(&mut self, limit: Duration) {
+    pub(crate) fn limit_strangers(&mut self, limit: Duration) {
         if self.info.peer().is_none() {
             self.end = Some(Box::pin(sleep(limit)));
         }

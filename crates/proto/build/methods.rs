@@ -9,6 +9,8 @@ const HEAD: &str = r#"use super::Permission;
 /// One call of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method {
+    /// Its place in [`ALL`]. Nothing stored or sent: it may change with every version.
+    pub index: usize,
     /// The path of its requests: `/twinkeep.v1.KeyService/CreateKey`.
     pub path: &'static str,
     /// The service, without its package: `KeyService`.
@@ -17,6 +19,8 @@ pub struct Method {
     pub name: &'static str,
     /// What a caller must be allowed to do.
     pub permission: Permission,
+    /// Whether the request is a stream.
+    pub client_streaming: bool,
     /// Whether the answer is a stream.
     pub server_streaming: bool,
 }
@@ -29,20 +33,22 @@ pub(crate) fn source(pool: &DescriptorPool, package: &str) -> Result<String, Str
         of_package.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
     let mut out = HEAD.to_owned();
     let mut all = String::new();
-    for method in &methods {
+    for (index, method) in methods.iter().enumerate() {
         let (constant, service) = (constant(method), method.parent_service().name().to_owned());
         let (name, permission) = (method.name(), permission(pool, method)?);
         let path = format!("/{package}.{service}/{name}");
-        let streaming = method.is_server_streaming();
+        let (asking, answering) = (method.is_client_streaming(), method.is_server_streaming());
         write!(
             out,
             "\n/// `{service}.{name}`.
 pub const {constant}: Method = Method {{
+    index: {index},
     path: \"{path}\",
     service: \"{service}\",
     name: \"{name}\",
     permission: Permission::{permission},
-    server_streaming: {streaming},
+    client_streaming: {asking},
+    server_streaming: {answering},
 }};
 "
         )

@@ -1,4 +1,5 @@
-//! Generated messages and stubs. Nothing here is written by hand: see `proto/` and `build/`.
+//! Generated messages and stubs, see `proto/` and `build/`. Written by hand is [`metadata`] alone, which `.proto`
+//! files cannot declare.
 //!
 //! - [`v1`]: the public services, and [`v1::method`], the table of their calls with the permission
 //!   that each declares;
@@ -7,6 +8,8 @@
 //!
 //! Messages with fields marked `secret` show the length of those fields alone when printed for
 //! debugging. Their bytes are not wiped: whoever holds one keeps it short-lived.
+
+pub mod metadata;
 
 /// The public services, as gRPC reflection serves them: an encoded `google.protobuf.FileDescriptorSet`
 /// with comments and options. Peer services are not in it.

@@ -69,7 +69,9 @@ fn every_request_and_answer_carries_the_state_index() {
             let name = full.trim_start_matches(".twinkeep.v1.");
             file.message_type.iter().find(|message| message.name() == name).unwrap()
         };
-        for method in file.service.iter().flat_map(|service| &service.method) {
+        let methods = file.service.iter().flat_map(|service| &service.method);
+        // On the crypto stream the single messages carry it.
+        for method in methods.filter(|method| !method.client_streaming()) {
             let (request, answer) = (message(method.input_type()), message(method.output_type()));
             assert_eq!(field_number(request, "min_state_index"), Some(15), "{}", request.name());
             assert_eq!(field_number(answer, "state_index"), Some(15), "{}", answer.name());
@@ -79,12 +81,36 @@ fn every_request_and_answer_carries_the_state_index() {
 
 #[test]
 fn every_crypto_call_has_a_batch_form_of_the_same_permission() {
-    let crypto = || v1::method::ALL.iter().filter(|method| method.service == "CryptoService");
+    let calls = || v1::method::ALL.iter().filter(|method| !method.client_streaming);
+    let crypto = || calls().filter(|method| method.service == "CryptoService");
     let single: Vec<_> = crypto().filter(|method| !method.name.ends_with("Batch")).collect();
     assert_eq!(single.len() * 2, crypto().count());
     for method in single {
         let batch = crypto().find(|other| other.name == format!("{}Batch", method.name));
         assert_eq!(batch.map(|other| other.permission), Some(method.permission), "{}", method.name);
+    }
+}
+
+#[test]
+fn crypto_stream_takes_every_single_crypto_call_under_its_own_name() {
+    let single = v1::method::ALL.iter().filter(|method| {
+        let streaming = method.client_streaming || method.name.ends_with("Batch");
+        method.service == "CryptoService" && !streaming
+    });
+    let calls: Vec<_> = single.map(|method| method.name).collect();
+    for (message, suffix, last) in [
+        ("CryptoStreamRequest", "Request", "CancelCall"),
+        ("CryptoStreamResponse", "Response", "CallError"),
+    ] {
+        let files = ours();
+        let message =
+            files.iter().flat_map(|file| &file.message_type).find(|one| one.name() == message);
+        let choices = message.unwrap().field.iter().filter(|field| field.oneof_index.is_some());
+        let types: Vec<_> =
+            choices.map(|field| field.type_name().trim_start_matches(".twinkeep.v1.")).collect();
+        let expected: Vec<_> = calls.iter().map(|call| format!("{call}{suffix}")).collect();
+        assert_eq!(types[..types.len() - 1], expected);
+        assert_eq!(types.last(), Some(&last));
     }
 }
 

@@ -10,10 +10,12 @@
 //! node. Log indexes count from 0, times are [`std::time::Duration`]s.
 
 mod blocking;
+mod changes;
 pub mod codec;
 pub mod config;
 pub mod log_store;
 mod membership;
+pub mod metrics;
 mod node;
 mod proposal_queue;
 mod roster;
@@ -24,10 +26,12 @@ pub mod state_machine;
 mod stores;
 #[cfg(test)]
 mod testing;
+mod trace;
 pub mod transport;
 pub mod types;
 mod witness;
 
+pub use changes::Changes;
 pub use config::Config;
 pub use node::{
     Fatal, InitializeError, Member, Node, NotFollowed, OpenError, Part, Parts, ProposeError,

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span};
 use twinkeep_core::clock::Clock;
 use twinkeep_core::command::{Batch, Proposal};
 use twinkeep_core::outcome::Outcome;
 
+use crate::metrics::ProposalMeter;
 use crate::node::{Node, ProposeError, Proposed};
 use crate::signing::{CommandSigner, sign_batch};
+use crate::trace;
 use crate::transport::Me;
 
 /// Commands that may wait; further callers wait for room until their deadline.
@@ -78,6 +81,7 @@ struct Waiting {
     proposal: Proposal,
     len: usize,
     deadline: Instant,
+    span: Span,
     answer: oneshot::Sender<Result<Decided, QueueError>>,
 }
 
@@ -85,6 +89,7 @@ struct Waiting {
 #[derive(Clone)]
 pub struct ProposalQueue {
     waiting: mpsc::Sender<Waiting>,
+    meter: ProposalMeter,
 }
 
 impl ProposalQueue {
@@ -99,7 +104,7 @@ impl ProposalQueue {
         let (waiting, queue) = mpsc::channel(WAITING_MAX);
         let drain = Drain { proposer: Arc::new(proposer), me, signer, clock };
         tokio::spawn(drain.run(queue));
-        Self { waiting }
+        Self { waiting, meter: ProposalMeter::default() }
     }
 
     /// Proposes one command, in a batch with whatever else waits, and returns its outcome.
@@ -111,12 +116,25 @@ impl ProposalQueue {
         proposal: Proposal,
         deadline: Instant,
     ) -> Result<Decided, QueueError> {
+        let began = Instant::now();
+        let result = self.decide(proposal, deadline).await;
+        self.meter.ended(&result, began.elapsed());
+        result
+    }
+
+    /// Returns how many commands wait for their batch.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.max_capacity() - self.waiting.capacity()
+    }
+
+    async fn decide(&self, proposal: Proposal, deadline: Instant) -> Result<Decided, QueueError> {
         let len = minicbor::to_vec(&proposal).expect("a Vec takes every byte").len();
         if len > COMMAND_BYTES_MAX {
             return Err(QueueError::TooLarge { len, max: COMMAND_BYTES_MAX });
         }
         let (answer, decided) = oneshot::channel();
-        let waiting = Waiting { proposal, len, deadline, answer };
+        let waiting = Waiting { proposal, len, deadline, span: trace::current(), answer };
         match timeout_at(deadline, self.waiting.send(waiting)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return Err(QueueError::Busy),
@@ -154,11 +172,13 @@ impl<P: Proposer> Drain<P> {
             held_over = rest;
             let proposer = Arc::clone(&self.proposer);
             if let Some((bytes, batch, deadline)) = self.sign(batch) {
-                tokio::spawn(async move {
+                let span = trace::batch(batch.iter().map(|waiting| &waiting.span));
+                let work = async move {
                     let result = proposer.propose(bytes, deadline).await;
                     distribute(batch, result);
                     drop(turn);
-                });
+                };
+                tokio::spawn(work.instrument(span));
             }
         }
     }

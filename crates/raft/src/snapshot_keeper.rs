@@ -17,6 +17,7 @@ use tonic::Status;
 use twinkeep_core::topology::NodeRole;
 
 use crate::blocking::blocking;
+use crate::metrics::{self, Origin};
 use crate::node::Shared;
 use crate::snapshot::SnapshotData;
 use crate::transport::fetch_snapshot;
@@ -33,10 +34,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             continue;
         }
         let kept = match built(&shared).await {
-            Some(kept) => Some(kept),
-            None => fetched(&shared).await,
+            Some(kept) => Some((kept, Origin::Built)),
+            None => fetched(&shared).await.map(|kept| (kept, Origin::Fetched)),
         };
-        let Some(kept) = kept else { continue };
+        let Some((kept, origin)) = kept else { continue };
+        metrics::snapshot(origin);
         tracing::info!(last = ?kept.last_log_id(), "a new snapshot is kept");
         if let Err(error) = blocking(|| shared.state.flush()) {
             let error = &error as &dyn std::error::Error;

@@ -20,6 +20,7 @@ use twinkeep_storage::state::Applied as Marker;
 use twinkeep_storage::{LogDb, StateDb};
 
 use crate::blocking::blocking;
+use crate::changes::{Changes, Touched};
 use crate::codec::Applied;
 use crate::roster::Roster;
 use crate::snapshot::{Snapshot, SnapshotData, Snapshots};
@@ -37,6 +38,7 @@ pub struct StateMachine {
     pub(crate) log: Arc<LogDb>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) roster: Arc<Roster>,
+    pub(crate) changes: Arc<Changes>,
     pub(crate) trust: Trust,
     pub(crate) verifier: Arc<dyn SignatureVerifier>,
     /// How far the state is applied.
@@ -51,7 +53,7 @@ impl StateMachine {
     /// Applies a run of entries and commits them together.
     fn apply_run(&mut self, run: Vec<(Entry, Responder)>) -> Result<(), Fault> {
         let mut applied = self.applied.clone();
-        let mut overlay = Noting { inner: self.state.begin(), is_roster_touched: false };
+        let mut overlay = Noting { inner: self.state.begin(), touched: Touched::default() };
         let mut answers = Vec::with_capacity(run.len());
         for (entry, responder) in run {
             let is_new = Some(entry.log_id.index) > applied.last_log_id.map(|id| id.index);
@@ -63,11 +65,13 @@ impl StateMachine {
             answers.extend(responder.map(|responder| (responder, outcomes)));
         }
         if let Some(last) = applied.last_log_id.filter(|_| applied != self.applied) {
-            let Noting { inner, is_roster_touched } = overlay;
+            let Noting { inner, touched } = overlay;
             self.state.commit(inner, &Marker { index: last.index, meta: applied.encode() })?;
-            if is_roster_touched {
+            if touched.roster {
                 self.state.view(|state| self.roster.refresh(state))?;
             }
+            // After the commit, before anybody is told: kept copies rest on this order.
+            self.changes.note(&touched.rows);
             self.applied = applied;
             self.told.send_replace(Some(last.index));
         }
@@ -158,6 +162,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 self.log.expect_snapshot(last.index).map_err(io::Error::other)?;
             }
             self.snapshots.install(&snapshot).map_err(io::Error::other)?;
+            self.changes.note_all();
             self.state.view(|state| self.roster.refresh(state)).map_err(io::Error::other)
         })?;
         self.applied = applied;
@@ -203,10 +208,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     }
 }
 
-/// A transaction that notes whether it changes who belongs to the cluster.
+/// A transaction that notes what it changes.
 struct Noting<W> {
     inner: W,
-    is_roster_touched: bool,
+    touched: Touched,
 }
 
 impl<W: Read> Read for Noting<W> {
@@ -221,12 +226,12 @@ impl<W: Read> Read for Noting<W> {
 
 impl<W: Write> Write for Noting<W> {
     fn put(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
-        self.is_roster_touched |= table == Table::Nodes;
+        self.touched.touch(table, key);
         self.inner.put(table, key, value);
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) {
-        self.is_roster_touched |= table == Table::Nodes;
+        self.touched.touch(table, key);
         self.inner.delete(table, key);
     }
 }

@@ -9,6 +9,7 @@ use twinkeep_core::command::SignatureVerifier;
 use twinkeep_core::state::Fault;
 use twinkeep_storage::{LogDb, SnapshotStore, StateDb};
 
+use crate::changes::Changes;
 use crate::codec::{Applied, Malformed};
 use crate::log_store::LogStore;
 use crate::roster::Roster;
@@ -85,6 +86,8 @@ pub struct Opened {
     pub state_machine: StateMachine,
     /// Tells the index of the last applied entry.
     pub applied: watch::Receiver<Option<u64>>,
+    /// Which rows have changed.
+    pub changes: Arc<Changes>,
     pub(crate) snapshots: Arc<Snapshots>,
 }
 
@@ -104,18 +107,20 @@ impl Stores {
         let snapshots = Snapshots::new(self);
         self.check_purged(&snapshots)?;
         let (told, heard) = watch::channel(applied_index);
+        let changes = Arc::new(Changes::default());
         let state_machine = StateMachine {
             state: Arc::clone(&self.state),
             log: Arc::clone(&self.log),
             snapshots: Arc::clone(&snapshots),
             roster: Arc::clone(&self.roster),
+            changes: Arc::clone(&changes),
             trust: self.trust,
             verifier: Arc::clone(&self.verifier),
             applied,
             told,
         };
         let log = LogStore::new(Arc::clone(&self.log), Arc::clone(&self.state));
-        Ok(Opened { log, state_machine, applied: heard, snapshots })
+        Ok(Opened { log, state_machine, applied: heard, changes, snapshots })
     }
 
     /// Refuses a newest snapshot that ends below the purged log, as one does when those after it are

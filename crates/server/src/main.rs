@@ -3,6 +3,7 @@
 mod clock;
 mod config;
 mod identity;
+mod metrics;
 mod node;
 mod offline;
 mod ports;
@@ -17,6 +18,7 @@ use clap::{Parser, Subcommand};
 use twinkeep_sysmem::heap::Wiping;
 
 use crate::config::Config;
+use crate::telemetry::Telemetry;
 
 /// What requests leave behind in freed buffers does not outlive them.
 #[global_allocator]
@@ -47,6 +49,8 @@ enum Command {
     },
     /// Prints an example of a configuration with every field explained.
     ConfigExample,
+    /// Prints the table of all metrics, for docs/observability.md.
+    MetricsTable,
     /// Makes an operator's key, for the recovery bundle and for approvals, and prints its public half.
     OperatorKey(offline::operator::OperatorKey),
     /// Signs an order to admit a node with an operator's key.
@@ -82,6 +86,10 @@ fn act(command: Command) -> anyhow::Result<()> {
             print!("{}", config::example());
             Ok(())
         }
+        Command::MetricsTable => {
+            print!("{}", metrics::table());
+            Ok(())
+        }
         Command::OperatorKey(command) => command.run(),
         Command::OperatorApprove(command) => command.run(),
         Command::RecoveryVerify(command) => command.run(),
@@ -96,16 +104,17 @@ fn act(command: Command) -> anyhow::Result<()> {
 
 fn run(config: &std::path::Path) -> anyhow::Result<()> {
     let config = Config::load(config)?;
-    telemetry::start(&config.log)?;
+    let telemetry = Telemetry::start(&config)?;
     self_test()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("twinkeepd")
         .build()
         .context("cannot start the runtime")?;
-    let ended = runtime.block_on(node::run(config));
+    let ended = runtime.block_on(node::run(config, &telemetry));
     // Blocking work that hangs on a dead disk must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    telemetry.end();
     ended
 }
 

@@ -20,6 +20,7 @@
 
 pub mod identity;
 pub mod log;
+pub mod metrics;
 pub mod record;
 pub mod snapshot;
 pub mod state;

@@ -3,8 +3,11 @@
 use std::sync::LazyLock;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, InfoLogger, LogLevel, Options,
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, InfoLogger, LogLevel, Options,
+    properties,
 };
+
+use crate::metrics::Usage;
 
 /// Bytes of one memtable. Reaching it starts a flush and a new WAL.
 const WRITE_BUFFER_BYTES: usize = 16 << 20;
@@ -63,6 +66,22 @@ pub(crate) fn state() -> Options {
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_max_open_files(STATE_OPEN_FILES_MAX);
     options
+}
+
+/// Returns what some tables of a database take up. A property that cannot be read counts as zero.
+pub(crate) fn usage(db: &DB, families: &[&str]) -> Usage {
+    let sum = |property: &properties::PropName| {
+        let of = |family: &&str| {
+            let family = db.cf_handle(family)?;
+            db.property_int_value_cf(family, property).ok().flatten()
+        };
+        families.iter().filter_map(of).sum()
+    };
+    Usage {
+        disk_bytes: sum(properties::TOTAL_SST_FILES_SIZE),
+        memtable_bytes: sum(properties::CUR_SIZE_ALL_MEM_TABLES),
+        block_cache_bytes: BLOCK_CACHE.get_usage() as u64,
+    }
 }
 
 /// RocksDB's log lines go to ours: no LOG files beside the data, which nobody reads in time.

@@ -10,16 +10,17 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tonic::Code;
-use tonic::metadata::MetadataMap;
 use twinkeep_audit::call::{Call, Decision, Principal, Resources, Surface};
-use twinkeep_audit::{AppendError, Log, Permit, Text, Wait};
+use twinkeep_audit::{AppendError, Log, Permit, Text, Ticket, Wait};
 use twinkeep_core::clock::Clock;
 use twinkeep_core::id::{InstanceId, RequestId};
 use twinkeep_proto::v1::method::Method;
 
 use super::identity::Peer;
 use crate::error::CallError;
+use crate::limits::TRACE_BYTES_MAX;
 use crate::message::About;
+use crate::meter::{InstanceType, Meter};
 use crate::operation::AuditClass;
 use crate::status::{self, Coded as _};
 
@@ -27,12 +28,28 @@ use crate::status::{self, Coded as _};
 pub(crate) struct Draft {
     pub(crate) method: Method,
     pub(crate) request: RequestId,
-    pub(crate) peer: Peer,
+    pub(crate) peer: Arc<Peer>,
+    surface: Surface,
     class: AuditClass,
     client_trace: Option<Text<64>>,
     clock: Arc<dyn Clock>,
+    meter: Meter,
+    /// When the call came in, by the node's steady clock.
     began: Duration,
+    pub(super) waited: Duration,
     inner: Mutex<Inner>,
+}
+
+/// Where a call comes from.
+pub(crate) struct Origin {
+    /// The other end of the connection.
+    pub(crate) peer: Arc<Peer>,
+    /// What carried it.
+    pub(crate) surface: Surface,
+    /// What the caller calls it.
+    pub(crate) trace: Option<Text<TRACE_BYTES_MAX>>,
+    /// How long it waited to be begun.
+    pub(crate) waited: Duration,
 }
 
 struct Inner {
@@ -40,14 +57,37 @@ struct Inner {
     principal: Principal,
     about: About,
     retries: u32,
+    /// Whether the caller holds the permission.
+    admitted: bool,
     /// Whether the private half of an asymmetric key is used: its record is synced first.
     private_key: bool,
+    instance_type: InstanceType,
+    end: End,
+}
+
+/// How a call ended, for whoever counts.
+#[derive(Clone, Copy)]
+enum End {
+    /// It has not: dropped like that, the client went away.
+    Open,
+    Answered(Code),
+    /// Its items are counted instead.
+    Forgotten,
 }
 
 impl Inner {
     fn of(principal: Principal) -> Self {
         let about = About::default();
-        Self { permit: None, principal, about, retries: 0, private_key: false }
+        Self {
+            permit: None,
+            principal,
+            about,
+            retries: 0,
+            admitted: false,
+            private_key: false,
+            instance_type: InstanceType::None,
+            end: End::Open,
+        }
     }
 }
 
@@ -56,19 +96,23 @@ impl Draft {
         method: Method,
         class: AuditClass,
         request: RequestId,
-        peer: Peer,
-        metadata: &MetadataMap,
+        from: Origin,
         clock: Arc<dyn Clock>,
+        meter: Meter,
     ) -> Self {
-        let trace = metadata.get("traceparent").and_then(|value| value.to_str().ok());
+        let Origin { peer, surface, trace, waited } = from;
+        meter.began();
         let inner = Inner::of(peer.principal(None));
         Self {
             method,
             request,
+            surface,
             class,
-            client_trace: trace.map(|text| Text::new(text.to_owned())),
-            began: clock.elapsed(),
+            client_trace: trace,
+            began: clock.elapsed().saturating_sub(waited),
+            waited,
             clock,
+            meter,
             inner: Mutex::new(inner),
             peer,
         }
@@ -76,22 +120,30 @@ impl Draft {
 
     /// Makes the draft of one item of a batch.
     pub(crate) fn item(&self) -> Self {
-        let principal = self.inner.lock().principal.clone();
+        let mut inner = Inner::of(self.inner.lock().principal.clone());
+        inner.admitted = true;
+        self.meter.began();
         Self {
             method: self.method,
             request: self.request,
+            surface: self.surface,
             class: self.class,
             client_trace: self.client_trace.clone(),
             began: self.began,
+            waited: self.waited,
             clock: Arc::clone(&self.clock),
-            inner: Mutex::new(Inner::of(principal)),
-            peer: self.peer.clone(),
+            meter: self.meter.clone(),
+            inner: Mutex::new(inner),
+            peer: Arc::clone(&self.peer),
         }
     }
 
-    /// Gives the permit back: the items of a batch leave the records.
-    pub(crate) fn forget(&self) {
-        drop(self.inner.lock().permit.take());
+    /// Gives the permit back: the items of a batch leave the records, and are counted.
+    pub(crate) fn forget(&self, items: usize) {
+        self.meter.batch(self.method, items);
+        let mut inner = self.inner.lock();
+        inner.end = End::Forgotten;
+        drop(inner.permit.take());
     }
 
     /// Asks the log to keep room for the record. Of calls that repair a node it is only tried.
@@ -113,9 +165,19 @@ impl Draft {
         tell(&mut self.inner.lock().about);
     }
 
+    /// Notes that the caller holds the permission.
+    pub(crate) fn admitted(&self) {
+        self.inner.lock().admitted = true;
+    }
+
     /// Notes that the call is worked on once more.
     pub(crate) fn retried(&self) {
         self.inner.lock().retries += 1;
+    }
+
+    /// Notes what kind of instance the call works on, for its count.
+    pub(crate) fn works_on(&self, instance_type: impl Into<InstanceType>) {
+        self.inner.lock().instance_type = instance_type.into();
     }
 
     /// Notes that the private half of an asymmetric key is used.
@@ -130,8 +192,10 @@ impl Draft {
         error: Option<&CallError>,
         output_bytes: usize,
     ) -> Result<(), CallError> {
+        let code = error.map_or(Code::Ok, |error| error.code());
         let (permit, wait) = {
             let mut inner = self.inner.lock();
+            inner.end = End::Answered(code);
             let wait = match self.class {
                 AuditClass::Synced => Wait::Durable,
                 AuditClass::Queued if inner.private_key => Wait::Durable,
@@ -140,19 +204,22 @@ impl Draft {
             (inner.permit.take(), wait)
         };
         let Some(permit) = permit else { return Ok(()) };
-        let code = error.map_or(Code::Ok, |error| error.code());
         let denied = matches!(error, Some(CallError::Unauthenticated(_) | CallError::Denied(_)));
         let decision = if denied { Decision::Deny } else { Decision::Allow };
-        let record = self.record(status::name(code), decision, output_bytes);
-        match self.write(permit, record, wait).await {
-            Err(error) if self.class == AuditClass::Attempted => self.lost(&error),
-            written => written?,
+        // Queued before the first await, so that the call does not carry its record along.
+        let queued = permit.append(self.record(status::name(code), decision, output_bytes));
+        match written(queued, wait).await {
+            Ok(()) => Ok(()),
+            Err(error) if self.class == AuditClass::Attempted => {
+                self.lost(&error);
+                Ok(())
+            }
+            Err(error) => {
+                let error = CallError::from(error);
+                self.inner.lock().end = End::Answered(error.code());
+                Err(error)
+            }
         }
-        Ok(())
-    }
-
-    async fn write(&self, permit: Permit, record: Call, wait: Wait) -> Result<(), AppendError> {
-        Ok(permit.append(record)?.wait(wait).await?)
     }
 
     fn lost(&self, error: &AppendError) {
@@ -173,7 +240,7 @@ impl Draft {
             instance: about.instance.unwrap_or(InstanceId::CLUSTER),
             principal: inner.principal.clone(),
             source: self.peer.remote,
-            surface: Surface::Grpc,
+            surface: self.surface,
             operation: Text::new(self.method.name),
             resources: Resources::new(about.resources),
             algorithm: about.algorithm.map(|algorithm| Text::new(algorithm.as_str())),
@@ -189,11 +256,40 @@ impl Draft {
     }
 }
 
+/// Waits for what an answer has to wait for.
+async fn written(queued: Result<Ticket, AppendError>, wait: Wait) -> Result<(), AppendError> {
+    Ok(queued?.wait(wait).await?)
+}
+
+impl Draft {
+    /// Counts how the call ended. Called once, when it has.
+    fn count(&mut self) {
+        let (end, instance_type) = {
+            let inner = self.inner.get_mut();
+            (inner.end, inner.instance_type)
+        };
+        let code = match end {
+            End::Open => Code::Cancelled,
+            End::Answered(code) => code,
+            End::Forgotten => return self.meter.forgotten(),
+        };
+        let elapsed = self.clock.elapsed().saturating_sub(self.began);
+        self.meter.ended(self.method, code, instance_type, elapsed);
+        tracing::debug!(
+            request = %self.request, operation = self.method.name, outcome = status::name(code),
+            latency_us = elapsed.as_micros(), "a call has ended"
+        );
+    }
+}
+
 impl Drop for Draft {
     fn drop(&mut self) {
+        self.count();
         let Some(permit) = self.inner.get_mut().permit.take() else { return };
         // The client is gone, so nobody gets an answer; what was done was done all the same.
-        let record = self.record(status::name(Code::Cancelled), Decision::Allow, 0);
+        // Who was not let in yet was not allowed anything either.
+        let decision = if self.inner.get_mut().admitted { Decision::Allow } else { Decision::Deny };
+        let record = self.record(status::name(Code::Cancelled), decision, 0);
         if let Err(error) = permit.append(record) {
             self.lost(&error);
         }

@@ -9,20 +9,22 @@ use std::time::Instant;
 use twinkeep_core::access::{Permission, Resource};
 use twinkeep_core::id::{InstanceId, KeyId};
 use twinkeep_core::name::CallerName;
-use twinkeep_core::record::{Binding, InstanceRecord, KeyRecord};
+use twinkeep_core::record::{InstanceRecord, KeyRecord};
 
 use super::draft::Draft;
+use super::places::Place;
 use crate::error::{CallError, OverLimit};
 use crate::limits::BATCH_COST_MAX;
 use crate::operation::Operation;
-use crate::records::Records;
+use crate::records::{Caller, Kept, Records};
 
 /// A call of operation `O` whose caller is known and holds the permission *somewhere*. It becomes an
 /// [`Authorized`] for each resource that it is to touch.
 pub(crate) struct Entered<O> {
     pub(super) draft: Draft,
-    pub(super) caller: CallerName,
-    pub(super) binding: Arc<Binding>,
+    pub(super) caller: Kept<Caller>,
+    /// `None` for what is not counted: streams, and calls that repair a node.
+    pub(super) _place: Option<Place>,
     pub(super) records: Arc<Records>,
     pub(super) deadline: Instant,
     pub(super) state_index: u64,
@@ -70,7 +72,8 @@ impl<O: Operation> Entered<O> {
         Self {
             draft: self.draft.item(),
             caller: self.caller.clone(),
-            binding: Arc::clone(&self.binding),
+            // The batch has one, for all of its items.
+            _place: None,
             records: Arc::clone(&self.records),
             deadline: self.deadline,
             state_index: self.state_index,
@@ -90,18 +93,22 @@ impl<O: Operation> Entered<O> {
     pub(crate) fn on_instance(
         &self,
         id: InstanceId,
-    ) -> Result<Authorized<'_, O, Arc<InstanceRecord>>, CallError> {
+    ) -> Result<Authorized<'_, O, Kept<InstanceRecord>>, CallError> {
         let Some(instance) = self.records.instance(id)? else {
             return Err(self.missing("instance", id.to_string(), Permission::ListInstances));
         };
         self.require(Resource::Instance(id))?;
         self.draft.tell(|about| about.instance = Some(id));
+        self.draft.works_on(instance.kind);
         Ok(Authorized { entered: self, resource: instance })
     }
 
     /// Authorises the operation on a key. A missing one is answered like a forbidden one, except to
     /// those who may list all keys.
-    pub(crate) fn on_key(&self, id: KeyId) -> Result<Authorized<'_, O, Arc<KeyRecord>>, CallError> {
+    pub(crate) fn on_key(
+        &self,
+        id: KeyId,
+    ) -> Result<Authorized<'_, O, Kept<KeyRecord>>, CallError> {
         let Some(key) = self.records.key(id)? else {
             return Err(self.missing("key", id.to_string(), Permission::ListKeys));
         };
@@ -112,7 +119,7 @@ impl<O: Operation> Entered<O> {
 
     /// Authorises the operation on what a list shows: the caller asks for each entry.
     pub(crate) fn sees(&self, resource: Resource) -> bool {
-        self.binding.allows(O::PERMISSION, resource)
+        self.caller.rights.allow(O::PERMISSION, resource)
     }
 
     fn require(&self, resource: Resource) -> Result<(), CallError> {
@@ -121,7 +128,7 @@ impl<O: Operation> Entered<O> {
 
     fn missing(&self, what: &'static str, id: String, sees_all: Permission) -> CallError {
         let may_know =
-            self.sees(Resource::Cluster) && self.binding.allows(sees_all, Resource::Cluster);
+            self.sees(Resource::Cluster) && self.caller.rights.allow(sees_all, Resource::Cluster);
         if may_know { CallError::NotFound { what, id } } else { CallError::Denied(O::PERMISSION) }
     }
 
@@ -130,7 +137,12 @@ impl<O: Operation> Entered<O> {
     }
 
     pub(crate) fn caller(&self) -> &CallerName {
-        &self.caller
+        &self.caller.name
+    }
+
+    /// Returns a number that stands for the caller where callers share slow workers.
+    pub(crate) fn share(&self) -> u64 {
+        self.caller.share
     }
 
     pub(crate) fn records(&self) -> &Records {
@@ -148,8 +160,11 @@ impl<O: Operation> Entered<O> {
 
     /// Tells whether the caller's roles are still those that the call was authorised by.
     pub(crate) fn roles_unchanged(&self) -> Result<bool, CallError> {
-        let now = self.records.binding(&self.caller)?;
-        Ok(now.is_some_and(|now| now.revision == self.binding.revision))
+        if self.records.is_current(&self.caller) {
+            return Ok(true);
+        }
+        let now = self.records.caller(&self.caller.name)?;
+        Ok(now.is_some_and(|now| now.revision == self.caller.revision))
     }
 }
 
@@ -168,7 +183,7 @@ impl<'a, O: Operation, R> Authorized<'a, O, R> {
 impl<O, R: fmt::Debug> fmt::Debug for Authorized<'_, O, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authorized")
-            .field("caller", &self.entered.caller)
+            .field("caller", &self.entered.caller.name)
             .field("resource", &self.resource)
             .finish_non_exhaustive()
     }

@@ -9,26 +9,32 @@ use std::time::Instant;
 
 use futures::{Stream, StreamExt as _, stream};
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status};
-use twinkeep_audit::Log;
+use tonic::{Extensions, Request, Response, Status};
+use twinkeep_audit::call::Surface;
+use twinkeep_audit::{Log, Text};
 use twinkeep_core::clock::Clock;
 use twinkeep_core::id::{ClusterId, RequestId};
-use twinkeep_core::name::CallerName;
-use twinkeep_core::record::Binding;
 use twinkeep_proto::v1::ItemError;
 use twinkeep_proto::v1::method::Method;
 
-use super::draft::Draft;
+use super::draft::{Draft, Origin};
 use super::entered::{Budget, Entered};
 use super::identity::Peer;
-use crate::deadline;
+use super::places::{Place, Places};
+use super::session::Session;
+use super::together;
 use crate::error::{CallError, Invalid};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BATCH_PARALLEL, GROUND_ATTEMPTS_MAX, check};
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_ITEMS_MAX, CALLER_CALLS_MAX, CALLER_STREAMS_MAX, GROUND_ATTEMPTS_MAX,
+    check,
+};
 use crate::message::{AnswerMessage as _, RequestMessage, Wiped};
-use crate::operation::{Batched, Operation};
+use crate::meter::Meter;
+use crate::operation::{AuditClass, Batched, Guarded, Operation};
 use crate::ports::{ControlPlane, Ports};
-use crate::records::Records;
+use crate::records::{Caller, Kept, Records};
 use crate::status;
+use crate::{arrival, deadline};
 
 /// Does one operation. It may be asked again with the same request when what it rested on changed
 /// meanwhile ([`CallError::GroundMoved`]).
@@ -59,6 +65,14 @@ pub(crate) type Answers<O> =
 /// The messages of a stream as tonic takes them.
 pub(crate) type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+/// What carried a call here says of it.
+pub(crate) struct Asked {
+    /// Where the call comes from.
+    pub(crate) from: Origin,
+    /// By when the call has to be answered.
+    pub(crate) deadline: Instant,
+}
+
 /// The one way in. Shared by all services of a node.
 pub(crate) struct Gate {
     cluster: ClusterId,
@@ -66,7 +80,11 @@ pub(crate) struct Gate {
     records: Arc<Records>,
     audit: Arc<Log>,
     clock: Arc<dyn Clock>,
+    places: Places,
+    /// Of streams of calls.
+    streams: Places,
     requests: RequestIds,
+    meter: Meter,
 }
 
 impl Gate {
@@ -77,7 +95,10 @@ impl Gate {
             records,
             audit: Arc::clone(&ports.audit),
             clock: Arc::clone(&ports.clock),
+            places: Places::new(CALLER_CALLS_MAX, || CallError::Busy),
+            streams: Places::new(CALLER_STREAMS_MAX, || CallError::TooManyStreams),
             requests: RequestIds::default(),
+            meter: Meter::default(),
         }
     }
 
@@ -91,11 +112,65 @@ impl Gate {
         O: Operation,
         H: Handle<O>,
     {
-        let (entered, message) = self.arrive::<O>(request).await?;
-        let id = entered.draft.request;
-        match self.finish(&entered, self.work(handler, &entered, &message).await).await {
+        let (metadata, extensions, message) = request.into_parts();
+        let asked = Asked::alone(&extensions, &metadata);
+        let (id, result) = self.call::<O, H>(handler, asked, message).await;
+        match result {
             Ok(answer) => Ok(status::tagged(Response::new(answer), id)),
-            Err(error) => Err(self.status(&entered.draft, &error)),
+            Err(error) => Err(status::status(&error, id, O::METHOD, self.control.leader())),
+        }
+    }
+
+    /// Answers one call, whatever carried it here. Its audit record is written when this returns.
+    pub(crate) async fn call<O, H>(
+        &self,
+        handler: &H,
+        asked: Asked,
+        message: O::Request,
+    ) -> (RequestId, Result<O::Answer, CallError>)
+    where
+        O: Operation,
+        H: Handle<O>,
+    {
+        let message = Wiped(message);
+        let draft = self.draft::<O>(O::METHOD, asked.from);
+        draft.tell(|about| message.tell(about));
+        let id = draft.request;
+        let result = match self.enter::<O>(draft, asked.deadline, message.min_state_index()).await {
+            Ok(entered) => {
+                let result = self.work(handler, &entered, &message).await;
+                self.finish(&entered, result).await
+            }
+            Err((draft, error)) => Err(recorded(&draft, error).await),
+        };
+        crate::trace::end(result.as_ref().err());
+        (id, result)
+    }
+
+    /// Lets a caller open a stream of calls. The opening has an audit record of its own, and each call on
+    /// the stream goes through [`Self::call`].
+    pub(crate) async fn open<O: Guarded>(
+        self: &Arc<Self>,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+    ) -> Result<(Session, RequestId), Status> {
+        let Asked { from, deadline } = Asked::alone(extensions, metadata);
+        let peer = Arc::clone(&from.peer);
+        let draft = self.draft::<O>(O::METHOD, from);
+        let id = draft.request;
+        match self.enter::<O>(draft, deadline, 0).await {
+            Ok(entered) => {
+                let place = self.streams.take(&entered.caller.name);
+                let error = place.as_ref().err();
+                if let Err(unrecorded) = entered.draft.answered(error, 0).await {
+                    return Err(self.status(&entered.draft, &unrecorded));
+                }
+                match place {
+                    Ok(place) => Ok((Session { gate: Arc::clone(self), peer, _place: place }, id)),
+                    Err(error) => Err(self.status(&entered.draft, &error)),
+                }
+            }
+            Err((draft, error)) => Err(self.refuse(&draft, error).await),
         }
     }
 
@@ -106,9 +181,9 @@ impl Gate {
     ) -> Result<(Entered<O>, Wiped<O::Request>), Status> {
         let (metadata, extensions, message) = request.into_parts();
         let message = Wiped(message);
-        let draft = self.draft::<O>(O::METHOD, &metadata, Peer::of(&extensions));
+        let Asked { from, deadline } = Asked::alone(&extensions, &metadata);
+        let draft = self.draft::<O>(O::METHOD, from);
         draft.tell(|about| message.tell(about));
-        let deadline = deadline::of(&metadata);
         match self.enter::<O>(draft, deadline, message.min_state_index()).await {
             Ok(entered) => Ok((entered, message)),
             Err((draft, error)) => Err(self.refuse(&draft, error).await),
@@ -126,12 +201,12 @@ impl Gate {
         H: Handle<O>,
     {
         let (metadata, extensions, batch) = request.into_parts();
-        let draft = self.draft::<O>(O::BATCH, &metadata, Peer::of(&extensions));
+        let Asked { from, deadline } = Asked::alone(&extensions, &metadata);
+        let draft = self.draft::<O>(O::BATCH, from);
         let id = draft.request;
         let (items, min_state_index) = O::items(batch);
         let min_state_index =
             items.iter().map(|item| item.min_state_index()).fold(min_state_index, u64::max);
-        let deadline = deadline::of(&metadata);
         let entered = match self.enter::<O>(draft, deadline, min_state_index).await {
             Ok(entered) => entered,
             Err((draft, error)) => return Err(self.refuse(&draft, error).await),
@@ -141,13 +216,12 @@ impl Gate {
         }
         let budget = Budget::of_a_batch();
         // Each item leaves a record of its own; the batch as a whole leaves none beside them.
-        entered.draft.forget();
-        let calls: Vec<_> = items
-            .iter()
-            .map(|item| self.item(handler, entered.item(Arc::clone(&budget)), item))
-            .collect();
-        let results = stream::iter(calls).buffered(BATCH_PARALLEL).collect().await;
+        entered.draft.forget(items.len());
+        let calls =
+            items.iter().map(|item| self.item(handler, entered.item(Arc::clone(&budget)), item));
+        let results = together::answer_all(calls).await;
         let results = O::results(results, entered.state_index);
+        crate::trace::end(None);
         Ok(status::tagged(Response::new(results), id))
     }
 
@@ -188,6 +262,7 @@ impl Gate {
         if let Err(unrecorded) = entered.draft.answered(error, 0).await {
             return Err(self.status(&entered.draft, &unrecorded));
         }
+        crate::trace::end(error);
         match opened {
             Ok(answers) => {
                 let outgoing = Arc::clone(self).watched(entered, answers);
@@ -221,27 +296,28 @@ impl Gate {
         if entered.roles_unchanged()? { Ok(()) } else { Err(CallError::GroundMoved) }
     }
 
-    fn draft<O: Operation>(&self, method: Method, metadata: &MetadataMap, peer: Peer) -> Draft {
+    fn draft<O: Guarded>(&self, method: Method, from: Origin) -> Draft {
         let (request, clock) = (self.requests.next(), Arc::clone(&self.clock));
-        Draft::new(method, O::AUDIT, request, peer, metadata, clock)
+        crate::trace::name(request);
+        Draft::new(method, O::AUDIT, request, from, clock, self.meter.clone())
     }
 
     /// Finds out who calls and whether they hold the permission at all, before the request is looked at.
-    async fn enter<O: Operation>(
+    async fn enter<O: Guarded>(
         &self,
         draft: Draft,
         deadline: Instant,
         min_state_index: u64,
     ) -> Result<Entered<O>, (Draft, CallError)> {
         let admitted = self.admit::<O>(&draft, deadline, min_state_index).await;
-        let (caller, binding, state_index) = match admitted {
+        let Admitted { caller, place, state_index } = match admitted {
             Ok(admitted) => admitted,
             Err(error) => return Err((draft, error)),
         };
         Ok(Entered {
             draft,
             caller,
-            binding,
+            _place: place,
             records: Arc::clone(&self.records),
             deadline,
             state_index,
@@ -250,24 +326,31 @@ impl Gate {
         })
     }
 
-    async fn admit<O: Operation>(
+    async fn admit<O: Guarded>(
         &self,
         draft: &Draft,
         deadline: Instant,
         min_state_index: u64,
     ) -> Result<Admitted, CallError> {
         draft.take_permit(&self.audit)?;
-        let caller = draft.peer.caller(self.cluster, self.now_unix_s())?;
-        draft.set_principal(draft.peer.principal(Some(&caller)));
+        let name = draft.peer.caller(self.cluster, self.now_unix_s())?;
+        draft.set_principal(draft.peer.principal(Some(&name)));
+        if arrival::is_too_late::<O>(draft.waited) {
+            return Err(CallError::Overloaded);
+        }
+        // Before the wait below, which is for anybody with a certificate.
+        let is_counted = !O::METHOD.server_streaming && O::AUDIT != AuditClass::Attempted;
+        let place = is_counted.then(|| self.places.take(&name)).transpose()?;
         if min_state_index > self.control.applied_index() {
             self.control.wait_applied(min_state_index, deadline).await?;
         }
         // Read before the state, so that the answer never claims more than it rests on.
         let state_index = self.control.applied_index();
         let denied = || CallError::Denied(O::PERMISSION);
-        let binding = self.records.binding(&caller)?.ok_or_else(denied)?;
-        if binding.grants.iter().any(|grant| grant.role.permits(O::PERMISSION)) {
-            Ok((caller, binding, state_index))
+        let caller = self.records.caller(&name)?.ok_or_else(denied)?;
+        if caller.rights.hold(O::PERMISSION) {
+            draft.admitted();
+            Ok(Admitted { caller, place, state_index })
         } else {
             Err(denied())
         }
@@ -314,22 +397,53 @@ impl Gate {
     }
 
     async fn refuse(&self, draft: &Draft, error: CallError) -> Status {
-        match draft.answered(Some(&error), 0).await {
-            Ok(()) => self.status(draft, &error),
-            Err(unrecorded) => self.status(draft, &unrecorded),
-        }
+        let error = recorded(draft, error).await;
+        crate::trace::end(Some(&error));
+        self.status(draft, &error)
     }
 
     fn status(&self, draft: &Draft, error: &CallError) -> Status {
         status::status(error, draft.request, draft.method, self.control.leader())
     }
 
-    fn now_unix_s(&self) -> u64 {
+    pub(super) fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    pub(super) fn now_unix_s(&self) -> u64 {
         self.clock.unix_ms() / 1000
     }
 }
 
-type Admitted = (CallerName, Arc<Binding>, u64);
+/// Who was let in.
+struct Admitted {
+    caller: Kept<Caller>,
+    place: Option<Place>,
+    state_index: u64,
+}
+
+/// Writes the audit record of a refusal, and returns why the call fails.
+async fn recorded(draft: &Draft, error: CallError) -> CallError {
+    match draft.answered(Some(&error), 0).await {
+        Ok(()) => error,
+        Err(unrecorded) => unrecorded,
+    }
+}
+
+impl Asked {
+    /// Reads what is said of a call that is not a message of a stream of calls.
+    fn alone(extensions: &Extensions, metadata: &MetadataMap) -> Self {
+        let trace = metadata.get("traceparent").and_then(|value| value.to_str().ok());
+        let waited = arrival::waited(extensions);
+        let from = Origin {
+            peer: Arc::new(Peer::of(extensions)),
+            surface: Surface::Grpc,
+            trace: trace.map(|text| Text::new(text.to_owned())),
+            waited,
+        };
+        Self { from, deadline: deadline::of(metadata, waited) }
+    }
+}
 
 fn check_batch<R: RequestMessage>(items: &[R]) -> Result<(), CallError> {
     if items.is_empty() {

@@ -59,7 +59,7 @@ impl Peer {
         match caller {
             Some(name) => Principal {
                 kind: PrincipalKind::Caller,
-                name: Text::new(name.as_str().to_owned()),
+                name: Text::shared(name.to_shared()),
                 credential,
             },
             None => Principal { kind: PrincipalKind::Nobody, name: Text::new(""), credential },

@@ -13,11 +13,13 @@ mod sign;
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 use twinkeep_core::id::{KeyId, KeyVersionId, KeyVersionNumber};
 use twinkeep_core::key::{Algorithm, KeyState, KeyUsage};
 use twinkeep_core::record::{KeyRecord, KeyVersionRecord, Record as _};
 use twinkeep_crypto::{Call, KeyBackend, KeyHandle};
+use twinkeep_proto::v1::CryptoStreamRequest;
 use twinkeep_proto::v1::crypto_service_server::CryptoService;
 
 use crate::authorize::{Authorized, Entered, Gate};
@@ -29,12 +31,16 @@ use crate::handles::{Handles, Opened};
 use crate::limits::{Work, cost};
 use crate::operation::{self as op, Operation};
 use crate::ports::{Backends, Ports};
+use crate::records::Kept;
+use crate::stream::{self, Driver};
 
-/// `twinkeep.v1.CryptoService`.
+/// `twinkeep.v1.CryptoService`. Cheap to clone: each stream has one.
+#[derive(Clone)]
 pub(crate) struct Crypto {
     gate: Arc<Gate>,
     handles: Arc<Handles>,
     backends: Backends,
+    stop: CancellationToken,
 }
 
 /// What a call wants of a key.
@@ -58,8 +64,8 @@ enum Version<'a> {
 
 /// A key that may be used, open.
 struct Ready<'a> {
-    key: Arc<KeyRecord>,
-    version: Arc<KeyVersionRecord>,
+    key: Kept<KeyRecord>,
+    version: Kept<KeyVersionRecord>,
     algorithm: Algorithm,
     backend: &'a dyn KeyBackend,
     call: Call,
@@ -83,16 +89,16 @@ impl Ready<'_> {
 
 impl Crypto {
     pub(crate) fn new(gate: Arc<Gate>, handles: Arc<Handles>, ports: &Ports) -> Self {
-        Self { gate, handles, backends: ports.backends.clone() }
+        Self { gate, handles, backends: ports.backends.clone(), stop: ports.stop.clone() }
     }
 
     /// Makes a key ready for use, or says why it may not be used.
     async fn ready<O: Operation>(
         &self,
-        authorized: &Authorized<'_, O, Arc<KeyRecord>>,
+        authorized: &Authorized<'_, O, Kept<KeyRecord>>,
         want: Want<'_>,
     ) -> Result<Ready<'_>, CallError> {
-        let (call, key) = (authorized.call(), Arc::clone(authorized.resource()));
+        let (call, key) = (authorized.call(), authorized.resource().clone());
         usable(&key, want.usage)?;
         let algorithm = Algorithm::optional("algorithm", want.algorithm)?;
         let algorithm = algorithm.unwrap_or(key.spec.algorithms(key.usage)[0]);
@@ -103,10 +109,11 @@ impl Crypto {
             about.backend = Some(version.backend.as_str());
             about.version(key.id, version.number);
         });
+        call.draft().works_on(version.backend);
         if key.spec.is_asymmetric() && want.work == Work::Private {
             call.draft().uses_private_key();
         }
-        let backend_call = Call::until(call.deadline());
+        let backend_call = Call::until(call.deadline()).of(call.share());
         let opened = self.handles.open(backend_call, &key, &version).await?;
         let ground = ground(call, &key, Some(opened.clone()))?;
         Ok(Ready {
@@ -138,19 +145,19 @@ fn usable(key: &KeyRecord, wanted: KeyUsage) -> Result<(), CallError> {
 
 fn ground<O: Operation>(
     call: &Entered<O>,
-    key: &Arc<KeyRecord>,
+    key: &Kept<KeyRecord>,
     opened: Option<Opened>,
 ) -> Result<Ground, CallError> {
     let instance = call.records().instance(key.instance)?;
     let instance = instance.ok_or_else(|| CallError::Missing(key.instance.to_string()))?;
-    Ok(Ground { key: Arc::clone(key), instance, opened })
+    Ok(Ground { key: key.clone(), instance, opened })
 }
 
 fn version<O: Operation>(
     call: &Entered<O>,
     key: &KeyRecord,
     wanted: Version<'_>,
-) -> Result<Arc<KeyVersionRecord>, CallError> {
+) -> Result<Kept<KeyVersionRecord>, CallError> {
     match wanted {
         Version::Primary | Version::Id("") => primary(call, key),
         Version::Id(text) => version_by_id(call, key, field::parse("key_version_id", text)?),
@@ -163,7 +170,7 @@ fn version<O: Operation>(
 fn primary<O: Operation>(
     call: &Entered<O>,
     key: &KeyRecord,
-) -> Result<Arc<KeyVersionRecord>, CallError> {
+) -> Result<Kept<KeyVersionRecord>, CallError> {
     let record = call.records().version(key.id, key.primary)?;
     record.ok_or_else(|| CallError::Missing(format!("{} version {}", key.id, key.primary)))
 }
@@ -172,13 +179,14 @@ fn version_by_id<O: Operation>(
     call: &Entered<O>,
     key: &KeyRecord,
     id: KeyVersionId,
-) -> Result<Arc<KeyVersionRecord>, CallError> {
+) -> Result<Kept<KeyVersionRecord>, CallError> {
     let primary = primary(call, key)?;
     if primary.id == id {
         return Ok(primary);
     }
     let all = versions(call, key.id)?;
-    let found = all.into_iter().find(|version| version.id == id).map(Arc::new);
+    let number = all.into_iter().find(|version| version.id == id).map(|version| version.number);
+    let found = number.map(|number| call.records().version(key.id, number)).transpose()?.flatten();
     found.ok_or_else(|| CallError::NotFound { what: "key version", id: id.to_string() })
 }
 
@@ -195,6 +203,15 @@ macro_rules! service {
     ($($unary:ident, $batch:ident, $operation:ident;)+) => {
         #[tonic::async_trait]
         impl CryptoService for Crypto {
+            type CryptoStreamStream = Driver;
+
+            async fn crypto_stream(
+                &self,
+                request: Request<Streaming<CryptoStreamRequest>>,
+            ) -> Result<Response<Driver>, Status> {
+                stream::open(&self.gate, self, &self.stop, request).await
+            }
+
             $(
                 async fn $unary(
                     &self,

@@ -1,7 +1,5 @@
 //! GetPublicKey: from the key version's record, no key is opened.
 
-use std::sync::Arc;
-
 use twinkeep_core::key::KeyState;
 use twinkeep_proto::v1;
 
@@ -20,7 +18,7 @@ impl Handle<op::GetPublicKey> for Crypto {
         request: &v1::GetPublicKeyRequest,
     ) -> Result<v1::GetPublicKeyResponse, CallError> {
         let authorized = call.on_key(field::key("key_id", &request.key_id)?)?;
-        let key = Arc::clone(authorized.resource());
+        let key = authorized.resource().clone();
         if key.state != KeyState::Enabled {
             return Err(CallError::KeyUnusable { key: key.id, state: key.state });
         }

@@ -1,8 +1,6 @@
 //! CreateKey: material is made and sealed here, on the node that authorised the call; what travels
 //! to the leader is the signed command.
 
-use std::sync::Arc;
-
 use twinkeep_core::command::{Command, CreateKey};
 use twinkeep_core::id::{KeyId, KeyVersionId, KeyVersionNumber};
 use twinkeep_core::key::{KeySpec, KeyUsage};
@@ -22,6 +20,7 @@ use crate::error::{CallError, Invalid};
 use crate::field;
 use crate::instances;
 use crate::operation as op;
+use crate::records::Kept;
 
 /// What a caller wants of a new key, checked.
 struct Wanted {
@@ -65,7 +64,7 @@ impl Keys {
     /// but for its time, along with the command.
     async fn new_key(
         &self,
-        instance: &Authorized<'_, op::CreateKey, Arc<InstanceRecord>>,
+        instance: &Authorized<'_, op::CreateKey, Kept<InstanceRecord>>,
         Wanted { spec, usage, description }: Wanted,
     ) -> Result<(CreateKey, KeyVersionRecord), CallError> {
         let (call, instance) = (instance.call(), instance.resource());
@@ -79,7 +78,7 @@ impl Keys {
             spec,
             usage,
         };
-        let deadline = Call::until(call.deadline());
+        let deadline = Call::until(call.deadline()).of(call.share());
         let generated = self.backends.of(backend).generate(deadline, &template).await?;
         let Material::Sealable(material) = generated.material else {
             return Err(CallError::Missing(format!("the material of {}", template.key_id)));

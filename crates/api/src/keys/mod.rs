@@ -19,6 +19,7 @@ use crate::error::CallError;
 use crate::field;
 use crate::operation::{self as op, Operation};
 use crate::ports::{Backends, Ports};
+use crate::records::Kept;
 
 /// `twinkeep.v1.KeyService`.
 pub(crate) struct Keys {
@@ -58,7 +59,7 @@ fn shown<O: Operation>(call: &Entered<O>, key: &KeyRecord) -> Result<v1::Key, Ca
 fn primary<O: Operation>(
     call: &Entered<O>,
     key: &KeyRecord,
-) -> Result<Arc<KeyVersionRecord>, CallError> {
+) -> Result<Kept<KeyVersionRecord>, CallError> {
     let record = call.records().version(key.id, key.primary)?;
     record.ok_or_else(|| CallError::Missing(format!("{} version {}", key.id, key.primary)))
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use twinkeep_core::command::Proposal;
 use twinkeep_core::id::NodeId;
 use twinkeep_core::outcome::Outcome;
-use twinkeep_core::state::{Fault, Read, Table};
+use twinkeep_core::state::{Fault, Read, RowMark};
 
 /// The replicated state as this node has applied it, and the way to change it.
 ///
@@ -28,10 +28,10 @@ pub trait ControlPlane: Send + Sync {
     /// Returns the index of the last log entry that this node has applied.
     fn applied_index(&self) -> u64;
 
-    /// Returns a number that moves whenever a row of the table changes. The default moves with every
-    /// applied entry, which is right and costs re-reading.
-    fn changed_at(&self, table: Table) -> u64 {
-        let _ = table;
+    /// Returns a number that moves whenever the row changes. The default moves with every applied entry,
+    /// which is right and costs re-reading.
+    fn changed_at(&self, row: RowMark) -> u64 {
+        let _ = row;
         self.applied_index()
     }
 

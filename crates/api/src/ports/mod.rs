@@ -17,6 +17,7 @@ mod vault;
 use std::fmt;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use twinkeep_audit::Log;
 use twinkeep_core::clock::Clock;
 use twinkeep_core::record::BackendKind;
@@ -47,6 +48,8 @@ pub struct Ports {
     pub issuer: Arc<dyn CallerIssuer>,
     /// The node's clocks.
     pub clock: Arc<dyn Clock>,
+    /// Cancelled when the node stops: streams of calls end then, and single calls are finished.
+    pub stop: CancellationToken,
 }
 
 impl fmt::Debug for Ports {

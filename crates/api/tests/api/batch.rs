@@ -86,7 +86,7 @@ async fn every_item_leaves_its_own_record_under_one_request_id() {
     let items = vec![item(&key_id, b"one"), item("not a key", b"two")];
     let batch = v1::EncryptBatchRequest { items, min_state_index: 0 };
     let answer = node.crypto("key-user").encrypt_batch(batch).await.unwrap();
-    let id = answer.metadata().get(twinkeep_api::REQUEST_METADATA).unwrap().clone();
+    let id = answer.metadata().get(twinkeep_proto::metadata::REQUEST_ID).unwrap().clone();
     let records = node.recorded().split_off(before);
     let outcomes: Vec<_> = records.iter().map(|record| record.outcome.as_str()).collect();
     assert_eq!(outcomes, ["OK", "INVALID_ARGUMENT"]);

@@ -180,9 +180,9 @@ async fn change_without_a_leader_says_so_and_names_the_last_one() {
     let status = node.keys("key-admin").create_key(create(KeySpec::Aes256)).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("nothing was changed"), "{}", status.message());
-    let leader = status.metadata().get(twinkeep_api::LEADER_METADATA).unwrap();
+    let leader = status.metadata().get(twinkeep_proto::metadata::LEADER).unwrap();
     assert_eq!(leader, "127.0.1.11:7101");
-    assert!(status.metadata().get(twinkeep_api::REQUEST_METADATA).is_some());
+    assert!(status.metadata().get(twinkeep_proto::metadata::REQUEST_ID).is_some());
 }
 
 #[tokio::test]

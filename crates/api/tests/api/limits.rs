@@ -1,10 +1,10 @@
 //! Sizes: one over the limit is refused with the field, the limit and the way out, before any work.
 
-use tonic::{Code, Status};
-use twinkeep_proto::v1;
+use tonic::{Code, Request, Status};
+use twinkeep_proto::{metadata, v1};
 use v1::KeySpec;
 
-use crate::node::TestNode;
+use crate::node::{TestNode, WAITS};
 
 fn assert_over(status: &Status, text: &str) {
     assert_eq!(status.code(), Code::ResourceExhausted, "{}", status.message());
@@ -108,4 +108,45 @@ async fn no_call_takes_an_iv_from_its_caller() {
         let suspicious = ["iv", "nonce", "salt"];
         assert!(!suspicious.contains(&field), "{message}.{field}");
     }
+}
+
+/// What an overloaded node answers: soon, without the work, with a time to come back, and on record.
+#[tokio::test]
+async fn call_that_waited_too_long_is_refused_and_control_is_not() {
+    let node = TestNode::start().await;
+    let key_id = node.key(KeySpec::Aes256).await.key_id;
+    let late = |key_id: &str| {
+        let message = v1::EncryptRequest { key_id: key_id.to_owned(), ..Default::default() };
+        let mut request = Request::new(message);
+        request.metadata_mut().insert(WAITS, "260".parse().unwrap());
+        request
+    };
+    let status = node.crypto("key-user").encrypt(late(&key_id)).await.unwrap_err();
+    assert_over(
+        &status,
+        "this node is overloaded: the call was not begun within 250 ms; send it again later, or call \
+         another node",
+    );
+    assert_eq!(status.metadata().get(metadata::PUSHBACK_MS).unwrap(), "250");
+    let records = node.recorded();
+    let last = records.last().unwrap();
+    assert_eq!(last.outcome.as_str(), "RESOURCE_EXHAUSTED");
+    assert!(last.latency_us >= 250_000, "the wait counts: {} us", last.latency_us);
+
+    let mut disable = Request::new(v1::DisableKeyRequest { key_id, ..Default::default() });
+    disable.metadata_mut().insert(WAITS, "260".parse().unwrap());
+    node.keys("key-admin").disable_key(disable).await.unwrap();
+}
+
+/// A caller's deadline runs while its call waits for a turn.
+#[tokio::test]
+async fn call_whose_deadline_passed_in_the_queue_is_not_worked_on() {
+    let node = TestNode::start().await;
+    let key_id = node.key(KeySpec::Aes256).await.key_id;
+    let mut request = Request::new(v1::EncryptRequest { key_id, ..Default::default() });
+    request.metadata_mut().insert(WAITS, "120".parse().unwrap());
+    request.metadata_mut().insert("grpc-timeout", "100m".parse().unwrap());
+    node.crypto("key-user").encrypt(request).await.unwrap_err();
+    let records = node.recorded();
+    assert_eq!(records.last().unwrap().outcome.as_str(), "DEADLINE_EXCEEDED");
 }

@@ -13,3 +13,4 @@ mod limits;
 mod node;
 mod permissions;
 mod scopes;
+mod stream;

@@ -118,6 +118,21 @@ fn records_gathered_during_a_sync_go_in_one_commit() {
     assert_eq!(log.status().records, 101);
 }
 
+/// Each commit is a sync: records that nobody waits for are not worth one each.
+#[test]
+fn records_that_no_answer_waits_for_share_commits() {
+    const RECORDS: u64 = 200;
+    let directory = directory();
+    let log = open(directory.path()).unwrap();
+    let before = log.status().commits;
+    for n in 0..RECORDS {
+        drop(log.append(call(n)).unwrap());
+    }
+    while log.status().waiting_records > 0 {}
+    let commits = log.status().commits - before;
+    assert!(commits < RECORDS / 4, "{commits} commits");
+}
+
 #[test]
 fn directory_that_others_may_enter_is_refused() {
     let directory = directory();

@@ -14,11 +14,11 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use twinkeep_client::{Client, v1};
+use twinkeep_report::{Report, Target};
 
 use super::layout::{DevNode, Layout, Settings};
 use super::{process, up};
-use crate::output::say;
-use crate::report::{Report, Target};
+use crate::output::{Format, show};
 
 /// Pause between two calls of a loop: 250 calls a second in each zone.
 const PACE: Duration = Duration::from_millis(4);
@@ -41,7 +41,7 @@ struct Call {
 }
 
 /// Runs the demonstration on the cluster of a folder, starting it if need be.
-pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
+pub(crate) async fn demo(home: &Path, format: Format) -> anyhow::Result<()> {
     let layout = up::up(home, Settings::default()).await?;
     let key_id = std::fs::read_to_string(layout.path("first-key"))
         .context("the cluster has no first key")?;
@@ -51,12 +51,12 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
     let b = up::client_of(&layout, up::CALLER, layout.zone("b")?, "b")?;
 
     lead_from(&layout, "a").await?;
-    say!("encrypting a file of {} KiB through zone a", FILE_BYTES / 1024);
+    eprintln!("encrypting a file of {} KiB through zone a", FILE_BYTES / 1024);
     let file = sample_file()?;
     let ciphertext =
         encrypt(&a, &key_id, file.clone()).await.context("the file was not encrypted")?;
 
-    say!(
+    eprintln!(
         "{} calls a second in each zone for {} s, then zone a is killed",
         1000 / PACE.as_millis(),
         SIDE.as_secs()
@@ -70,7 +70,7 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
         process::signal_only(&layout, node, Signal::KILL)?;
     }
     let first_write = first_control_write(&b, &instance_id, killed).await?;
-    say!(
+    eprintln!(
         "zone a is dead; the first key was created through zone b after {} ms",
         first_write.as_millis()
     );
@@ -80,24 +80,29 @@ pub(crate) async fn demo(home: &Path) -> anyhow::Result<()> {
 
     let plaintext = decrypt(&b, ciphertext).await.context("the file was not decrypted")?;
     ensure!(plaintext == file, "the decrypted file differs from the original");
-    say!("the file, decrypted through zone b, is identical");
+    eprintln!("the file, decrypted through zone b, is identical");
 
-    say!("zone a comes back");
+    eprintln!("zone a comes back");
     for node in layout.zone("a")? {
         process::stop(&layout, node, Signal::KILL)?;
         process::start(&layout, node)?;
     }
     up::wait_until_all_serve(&layout).await?;
     let report = figures(&calls_a, &calls_b, first_write, &writes);
-    say!("\nmeasured from {} s before to {} s after the kill:", SIDE.as_secs(), SIDE.as_secs());
-    report.print();
+    eprintln!(
+        "\nmeasured from {} s before to {} s after the kill:",
+        SIDE.as_secs(),
+        SIDE.as_secs()
+    );
+    show(format, &report)?;
     let all = [("zone a", &calls_a), ("zone b", &calls_b), ("creating keys", &writes)];
     for (what, calls) in all {
         if let Some(error) = calls.iter().find_map(|call| call.failed.as_ref()) {
-            say!("  first failure, {what}: {error}");
+            eprintln!("  first failure, {what}: {error}");
         }
     }
-    report.write("demo")?;
+    let written = report.write(Path::new("reports"), "demo").context("cannot write the report")?;
+    eprintln!("written to {}", written.display());
     ensure!(report.holds(), "a target was missed; see above");
     Ok(())
 }
@@ -109,10 +114,10 @@ async fn lead_from(layout: &Layout, zone: &str) -> anyhow::Result<()> {
     for _ in 0..LEAD_TRIES {
         let leader = leader(layout).await?;
         if leader.zone == zone {
-            say!("node {} in zone {zone} leads", leader.name);
+            eprintln!("node {} in zone {zone} leads", leader.name);
             return Ok(());
         }
-        say!("node {} leads; it restarts, so that the lead moves", leader.name);
+        eprintln!("node {} leads; it restarts, so that the lead moves", leader.name);
         process::stop(layout, leader, Signal::TERM)?;
         process::start(layout, leader)?;
         up::wait_until_all_serve(layout).await?;

@@ -11,9 +11,13 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 /// The ports that a cluster takes when they are free on all its addresses.
-const PORTS: [u16; 2] = [7100, 7101];
+const PORTS: [u16; 3] = [7100, 7101, 7102];
+/// The nodes' metrics, for deploy/observability/prometheus.yml.
+const TARGETS: &str = "prometheus-targets.json";
 /// How often other ports are tried.
 const PORT_TRIES: usize = 100;
+/// Where a cluster that is being made holds its ports until its nodes do: the address of no node.
+const HOLD: [u8; 4] = [127, 0, 4, 1];
 
 /// A development cluster's folder and nodes.
 #[derive(Debug, Clone)]
@@ -21,6 +25,8 @@ pub(crate) struct Layout {
     home: PathBuf,
     settings: Settings,
     nodes: Vec<DevNode>,
+    /// Nodes that the cluster has taken out: their names, folders and addresses are not given again.
+    removed: Vec<DevNode>,
 }
 
 /// What can be chosen when a cluster is made; it keeps it.
@@ -33,13 +39,23 @@ pub(crate) struct Settings {
     /// What its nodes say in their messages, for a cluster that is made now: a filter as in `log.filter`.
     #[arg(long)]
     log_filter: Option<String>,
+    /// Where its nodes send traces, for a cluster that is made now: as `tracing.otlp-endpoint`. Every call is
+    /// traced then.
+    #[arg(long)]
+    otlp_endpoint: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { snapshot_every: 20_000, log_filter: None }
+        Self { snapshot_every: 20_000, log_filter: None, otlp_endpoint: None }
     }
 }
+
+/// Ports that no other cluster is given as long as this is kept.
+#[derive(Debug)]
+pub(crate) struct Held(
+    #[expect(dead_code, reason = "they are held by being open")] Vec<TcpListener>,
+);
 
 /// One process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -55,6 +71,8 @@ pub(crate) struct DevNode {
     pub(crate) client_address: SocketAddr,
     /// Where nodes reach it.
     pub(crate) peer_address: SocketAddr,
+    /// Where it shows its metrics; not of clusters that were made by an older version.
+    pub(crate) metrics_address: Option<SocketAddr>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,6 +81,8 @@ struct LayoutFile {
     #[serde(flatten)]
     settings: Settings,
     node: Vec<DevNode>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<DevNode>,
 }
 
 impl Layout {
@@ -76,13 +96,13 @@ impl Layout {
             .with_context(|| format!("cannot read {}", path.display()))?;
         let file: LayoutFile =
             toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-        let LayoutFile { settings, node } = file;
-        Ok(Some(Self { home: home.to_owned(), settings, nodes: node }))
+        let LayoutFile { settings, node, removed } = file;
+        Ok(Some(Self { home: home.to_owned(), settings, nodes: node, removed }))
     }
 
-    /// Lays out a new cluster of 2+2+1 on free ports.
-    pub(crate) fn create(home: &Path, settings: Settings) -> anyhow::Result<Self> {
-        let ports = free_ports()?;
+    /// Lays out a new cluster of 2+2+1 on free ports, which are to be held until its nodes listen there.
+    pub(crate) fn create(home: &Path, settings: Settings) -> anyhow::Result<(Self, Held)> {
+        let (ports, held) = free_ports()?;
         let nodes = [
             ("a1", "a", 1, 1),
             ("a2", "a", 1, 2),
@@ -93,20 +113,26 @@ impl Layout {
         .map(|(name, zone, net, host)| node(name, zone, [127, 0, net, host], ports))
         .to_vec();
         std::fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
-        let layout = Self { home: home.to_owned(), settings, nodes };
+        let layout = Self { home: home.to_owned(), settings, nodes, removed: Vec::new() };
         layout.save()?;
-        Ok(layout)
+        Ok((layout, held))
     }
 
     /// Describes one more data node of a zone, on the address behind the last one there.
     pub(crate) fn beside(&self, name: &str, zone: &str) -> anyhow::Result<DevNode> {
+        if self.removed.iter().any(|node| node.name == name) {
+            bail!("a node {name} was removed, and no name is given twice; take another");
+        }
         if self.nodes.iter().any(|node| node.name == name) {
             bail!("there is a node {name} already");
         }
-        let beside = self.zone(zone)?.into_iter().filter(|node| !node.witness);
+        self.zone(zone)?;
+        let all = self.nodes.iter().chain(&self.removed);
+        let beside = all.filter(|node| node.zone == zone && !node.witness);
         let last = beside.max_by_key(|node| node.client_address);
         let last = last.with_context(|| format!("zone {zone} has no data nodes; name a or b"))?;
         let (mut client, mut peer) = (last.client_address, last.peer_address);
+        let mut metrics = last.metrics_address;
         let std::net::IpAddr::V4(ip) = client.ip() else {
             bail!("the cluster has no IPv4 addresses")
         };
@@ -114,12 +140,14 @@ impl Layout {
         octets[3] = octets[3].checked_add(1).context("the zone has no address left")?;
         client.set_ip(octets.into());
         peer.set_ip(octets.into());
+        metrics.iter_mut().for_each(|address| address.set_ip(octets.into()));
         Ok(DevNode {
             name: name.to_owned(),
             zone: zone.to_owned(),
             witness: false,
             client_address: client,
             peer_address: peer,
+            metrics_address: metrics,
         })
     }
 
@@ -129,10 +157,29 @@ impl Layout {
         self.save()
     }
 
+    /// Notes that the cluster has taken a node out for ever. Its folder stays.
+    pub(crate) fn retire(&mut self, name: &str) -> anyhow::Result<()> {
+        let gone = self.nodes.extract_if(.., |node| node.name == name);
+        self.removed.extend(gone);
+        self.save()
+    }
+
     fn save(&self) -> anyhow::Result<()> {
-        let (settings, node) = (self.settings.clone(), self.nodes.clone());
-        let text = toml::to_string(&LayoutFile { settings, node })?;
+        let Self { settings, nodes, removed, .. } = self.clone();
+        let targets = serde_json::to_string_pretty(&self.targets())?;
+        std::fs::write(self.path(TARGETS), targets).context("cannot write Prometheus' targets")?;
+        let text = toml::to_string(&LayoutFile { settings, node: nodes, removed })?;
         std::fs::write(self.path("layout.toml"), text).context("cannot write layout.toml")
+    }
+
+    /// Returns the nodes as Prometheus wants them told: see `file_sd_config` in its manual.
+    fn targets(&self) -> Vec<serde_json::Value> {
+        let shown = self.nodes.iter().filter_map(|node| Some((node, node.metrics_address?)));
+        let target = |(node, address): (&DevNode, SocketAddr)| {
+            let labels = serde_json::json!({ "node": node.name, "zone": node.zone });
+            serde_json::json!({ "targets": [address.to_string()], "labels": labels })
+        };
+        shown.map(target).collect()
     }
 
     /// Returns a path in the cluster's folder.
@@ -211,8 +258,15 @@ impl Layout {
             peer = node.peer_address,
             pass = quoted(folder.join("pass.toml")),
         );
+        if let Some(address) = node.metrics_address {
+            text += &format!("\n[metrics]\naddress = \"{address}\"\n");
+        }
         if let Some(filter) = &self.settings.log_filter {
             text += &format!("\n[log]\nfilter = {}\n", toml::Value::String(filter.clone()));
+        }
+        if let Some(endpoint) = &self.settings.otlp_endpoint {
+            let endpoint = toml::Value::String(endpoint.clone());
+            text += &format!("\n[tracing]\notlp-endpoint = {endpoint}\nsample-ratio = 1.0\n");
         }
         if !node.witness {
             let file = std::path::absolute(self.path("passphrase")).unwrap_or_default();
@@ -222,33 +276,81 @@ impl Layout {
     }
 }
 
-fn node(name: &str, zone: &str, ip: [u8; 4], ports: [u16; 2]) -> DevNode {
+fn node(name: &str, zone: &str, ip: [u8; 4], ports: [u16; 3]) -> DevNode {
     DevNode {
         name: name.to_owned(),
         zone: zone.to_owned(),
         witness: zone == "w",
         client_address: SocketAddr::from((ip, ports[0])),
         peer_address: SocketAddr::from((ip, ports[1])),
+        metrics_address: Some(SocketAddr::from((ip, ports[2]))),
     }
 }
 
-/// Finds two ports that are free on every address of the three ranges that nodes will use.
-fn free_ports() -> anyhow::Result<[u16; 2]> {
-    let free = |port: u16| {
-        (1..=3).all(|net| {
-            (1..=4).all(|host| {
-                TcpListener::bind(SocketAddr::from(([127, 0, net, host], port))).is_ok()
-            })
-        })
-    };
-    if PORTS.into_iter().all(free) {
-        return Ok(PORTS);
+/// Finds three ports that are free on every address of the three ranges that nodes will use.
+fn free_ports() -> anyhow::Result<([u16; 3], Held)> {
+    if let Some(held) = hold(PORTS) {
+        return Ok((PORTS, held));
     }
     for _ in 0..PORT_TRIES {
         let port = TcpListener::bind("127.0.1.1:0")?.local_addr()?.port();
-        if port < u16::MAX && free(port) && free(port + 1) {
-            return Ok([port, port + 1]);
+        let Some(last) = port.checked_add(2) else { continue };
+        let ports = [port, port + 1, last];
+        if let Some(held) = hold(ports) {
+            return Ok((ports, held));
         }
     }
-    bail!("no two neighbouring ports are free on 127.0.1.1 to 127.0.3.4; stop what listens there")
+    bail!("no three neighbouring ports are free on 127.0.1.1 to 127.0.4.1; stop what listens there")
+}
+
+/// Holds three ports, if they are free.
+///
+/// Nodes listen one after the other, seconds after their ports were chosen. Held first and looked at then: who
+/// looks at the addresses of nodes takes them for a moment, and no node of a cluster that is being made may
+/// find its own taken.
+fn hold(ports: [u16; 3]) -> Option<Held> {
+    let bind = |ip: [u8; 4], port| TcpListener::bind(SocketAddr::from((ip, port))).ok();
+    let held = ports.into_iter().map(|port| bind(HOLD, port)).collect::<Option<_>>()?;
+    let free = |port| {
+        let mut nets = 1..=3;
+        nets.all(|net| (1..=4).all(|host| bind([127, 0, net, host], port).is_some()))
+    };
+    ports.into_iter().all(free).then_some(Held(held))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Two clusters that were made at the same time chose the same ports, and the nodes of one did not start.
+    #[test]
+    fn clusters_that_are_made_at_the_same_time_get_ports_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |number: usize| {
+            let home = folder.path().join(number.to_string());
+            std::thread::spawn(move || Layout::create(&home, Settings::default()).unwrap())
+        };
+        let making: Vec<_> = (0..8).map(make).collect();
+        let made: Vec<_> = making.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let addresses = made.iter().flat_map(|(layout, _)| layout.nodes()).flat_map(|node| {
+            [Some(node.client_address), Some(node.peer_address), node.metrics_address]
+        });
+        let addresses: Vec<_> = addresses.collect();
+        let distinct: HashSet<_> = addresses.iter().collect();
+        assert_eq!(distinct.len(), addresses.len());
+    }
+
+    #[test]
+    fn removed_node_stays_known_and_its_name_and_address_are_not_given_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut layout, _) = Layout::create(folder.path(), Settings::default()).unwrap();
+        layout.retire("b2").unwrap();
+        let layout = Layout::load(folder.path()).unwrap().unwrap();
+        assert_eq!(layout.nodes().len(), 4);
+        assert!(layout.beside("b2", "b").unwrap_err().to_string().contains("was removed"));
+        let new = layout.beside("b3", "b").unwrap();
+        assert_eq!(new.client_address.ip().to_string(), "127.0.2.3");
+    }
 }

@@ -3,16 +3,19 @@
 mod demo;
 pub(crate) mod layout;
 mod process;
+mod removed;
 mod up;
+mod view;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use rustix::process::Signal;
 
-use crate::output::say;
+use crate::output::{Format, said, show};
 use layout::{DevNode, Layout, Settings};
+use view::{Processes, Ready};
 
 /// A cluster of five processes on this machine, for trying things out.
 #[derive(Debug, clap::Args)]
@@ -66,31 +69,33 @@ enum Command {
 
 impl Dev {
     /// Does what was asked.
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, format: Format) -> anyhow::Result<()> {
         // Processes are known by the paths on their command lines, which must not depend on where we stand.
         let home = &std::path::absolute(&self.home)?;
-        match self.command {
+        let done = match self.command {
             Command::Up(settings) => {
                 let started = Instant::now();
                 let layout = up::up(home, settings).await?;
-                print_next(&layout, started.elapsed());
+                return show(format, &Ready::of(&layout, started.elapsed()));
             }
+            Command::Status => return show(format, &Processes::of(&existing(home)?)),
+            Command::Demo => return demo::demo(home, format).await,
             Command::Down => stop_all(&existing(home)?)?,
-            Command::Status => print_processes(&existing(home)?),
             Command::KillZone { zone } => kill(&existing(home)?, &zone)?,
             Command::StartZone { zone } => start(&existing(home)?, &zone).await?,
             Command::KillNode { node } => {
                 let layout = existing(home)?;
                 process::stop(&layout, named(&layout, &node)?, Signal::KILL)?;
+                format!("node {node} is dead; `twinkeep dev start-node {node}` brings it back")
             }
             Command::StartNode { node } => {
                 let layout = existing(home)?;
                 start_nodes(&layout, &[named(&layout, &node)?]).await?;
+                format!("node {node} runs again")
             }
             Command::AddNode { node, zone } => add(home, &node, &zone).await?,
-            Command::Demo => demo::demo(home).await?,
-        }
-        Ok(())
+        };
+        said(format, done)
     }
 }
 
@@ -110,7 +115,7 @@ fn named<'a>(layout: &'a Layout, name: &str) -> anyhow::Result<&'a DevNode> {
         .with_context(|| format!("there is no node `{name}`; there are {}", names()))
 }
 
-fn stop_all(layout: &Layout) -> anyhow::Result<()> {
+fn stop_all(layout: &Layout) -> anyhow::Result<String> {
     // All are told before any is waited for: one after the other, the last ones would elect in vain.
     for node in layout.nodes() {
         process::signal_only(layout, node, Signal::TERM)?;
@@ -118,22 +123,19 @@ fn stop_all(layout: &Layout) -> anyhow::Result<()> {
     for node in layout.nodes() {
         process::stop(layout, node, Signal::TERM)?;
     }
-    say!("stopped; `twinkeep dev up` starts it again with its keys");
-    Ok(())
+    Ok("stopped; `twinkeep dev up` starts it again with its keys".to_owned())
 }
 
-fn kill(layout: &Layout, zone: &str) -> anyhow::Result<()> {
+fn kill(layout: &Layout, zone: &str) -> anyhow::Result<String> {
     for node in layout.zone(zone)? {
         process::signal_only(layout, node, Signal::KILL)?;
     }
-    say!("zone {zone} is dead; `twinkeep dev start-zone {zone}` brings it back");
-    Ok(())
+    Ok(format!("zone {zone} is dead; `twinkeep dev start-zone {zone}` brings it back"))
 }
 
-async fn start(layout: &Layout, zone: &str) -> anyhow::Result<()> {
+async fn start(layout: &Layout, zone: &str) -> anyhow::Result<String> {
     start_nodes(layout, &layout.zone(zone)?).await?;
-    say!("zone {zone} serves again");
-    Ok(())
+    Ok(format!("zone {zone} serves again"))
 }
 
 async fn start_nodes(layout: &Layout, nodes: &[&DevNode]) -> anyhow::Result<()> {
@@ -146,7 +148,7 @@ async fn start_nodes(layout: &Layout, nodes: &[&DevNode]) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn add(home: &Path, name: &str, zone: &str) -> anyhow::Result<()> {
+async fn add(home: &Path, name: &str, zone: &str) -> anyhow::Result<String> {
     let _lock = process::lock(home)?;
     let mut layout = existing(home)?;
     let node = layout.beside(name, zone)?;
@@ -154,37 +156,7 @@ async fn add(home: &Path, name: &str, zone: &str) -> anyhow::Result<()> {
     let id = up::join(&layout, &admin, &node).await?;
     layout.add(node.clone())?;
     up::wait_until_serving(&layout, &node).await?;
-    say!(
+    Ok(format!(
         "node {name} has joined as node {id}, a serving learner; `twinkeep cluster promote {id}` gives it a vote"
-    );
-    Ok(())
-}
-
-fn print_processes(layout: &Layout) {
-    for node in layout.nodes() {
-        let state = process::running(layout, node).map_or_else(
-            || "stopped".to_owned(),
-            |pid| format!("process {}", pid.as_raw_nonzero()),
-        );
-        say!("zone {}  {:3}  {:22}  {state}", node.zone, node.name, node.client_address);
-    }
-}
-
-/// Prints commands that work as they are printed, from the folder that this one was called in.
-fn print_next(layout: &Layout, took: Duration) {
-    let key_id = std::fs::read_to_string(layout.path("first-key")).unwrap_or_default();
-    let own = std::env::current_exe().unwrap_or_else(|_| "twinkeep".into());
-    let own = own.display();
-    say!(
-        "A cluster of two zones and a witness runs, with a first key, after {:.2} s:\n",
-        took.as_secs_f64()
-    );
-    print_processes(layout);
-    say!("\nTry next:\n");
-    say!("  {own} cluster status");
-    say!("  echo 'attack at dawn' | {own} encrypt --key {key_id} -o message.enc");
-    say!("  {own} decrypt message.enc");
-    say!("  {own} key create --spec EC_P256 --usage SIGN_VERIFY");
-    say!("  {own} dev kill-zone a && {own} decrypt message.enc && {own} dev start-zone a");
-    say!("\n`make demo` measures the loss of a zone; `make down` stops the cluster.");
+    ))
 }

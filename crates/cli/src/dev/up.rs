@@ -12,8 +12,8 @@ use twinkeep_core::topology::NodeRole;
 use twinkeep_pki::{OrderFile, PrivateKey, pem};
 use twinkeep_proto::local::v1::{InitRequest, Operator};
 
-use super::layout::{DevNode, Layout, Settings};
-use super::process;
+use super::layout::{DevNode, Held, Layout, Settings};
+use super::{process, removed};
 use crate::{admission, init};
 
 /// Longest wait for a cluster to form or to find a leader again.
@@ -28,15 +28,16 @@ pub(crate) const ADMIN: &str = "admin";
 /// Starts the cluster of a folder, making it first if there is none.
 pub(crate) async fn up(home: &std::path::Path, settings: Settings) -> anyhow::Result<Layout> {
     let _lock = process::lock(home)?;
-    if let Some(layout) = Layout::load(home)?.filter(|layout| layout.path("ready").exists()) {
+    if let Some(mut layout) = Layout::load(home)?.filter(|layout| layout.path("ready").exists()) {
         for node in layout.nodes() {
             layout.write_config(node)?;
             process::start(&layout, node)?;
         }
-        wait_until_all_serve(&layout).await?;
+        removed::wait_and_retire(&mut layout).await?;
         return Ok(layout);
     }
-    let layout = fresh_layout(home, settings)?;
+    // Held until the last node listens.
+    let (layout, _ports) = fresh_layout(home, settings)?;
     begin(&layout).await?;
     let admin = client(&layout, ADMIN)?;
     // One identity that may do everything suits a machine for trying things out, and no other.
@@ -56,7 +57,7 @@ pub(crate) async fn up(home: &std::path::Path, settings: Settings) -> anyhow::Re
 }
 
 /// A cluster whose making was cut short holds nothing yet: it is made anew.
-fn fresh_layout(home: &std::path::Path, settings: Settings) -> anyhow::Result<Layout> {
+fn fresh_layout(home: &std::path::Path, settings: Settings) -> anyhow::Result<(Layout, Held)> {
     if let Some(half_made) = Layout::load(home)? {
         for node in half_made.nodes() {
             process::stop(&half_made, node, rustix::process::Signal::KILL)?;

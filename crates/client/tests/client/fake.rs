@@ -4,34 +4,50 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::slice::from_ref;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::UnixTime;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use twinkeep_client::{Builder, Client, v1};
 use twinkeep_core::id::{ClusterId, Incarnation, NodeId};
 use twinkeep_pki::authority::Hosts;
 use twinkeep_pki::{
     Authority, Callers, Credential, Endpoints, Limits, PrivateKey, Validity, incoming, pem, tls,
 };
+use twinkeep_proto::metadata;
 use twinkeep_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use twinkeep_proto::v1::crypto_service_server::{CryptoService, CryptoServiceServer};
 use twinkeep_proto::v1::key_service_server::{KeyService, KeyServiceServer};
+
+mod stream;
+
+pub(crate) use stream::{Streams, Tally, count};
+
+use stream::CallAnswers;
 
 /// What a node does with calls.
 #[derive(Clone)]
 pub(crate) enum Way {
     Answer,
+    /// Answers after a while.
+    Slow(Duration),
     /// Never answers.
     Silent,
     /// Refuses, with the leader's address if one is given.
     Refuse(Code, Option<String>),
+    /// Refuses, and vouches that nothing was changed.
+    RefuseUndone(Code),
+    /// Refuses with RESOURCE_EXHAUSTED and a time in milliseconds.
+    Busy(u32),
     /// Answers with a damaged ciphertext.
     Damage,
 }
@@ -40,15 +56,21 @@ pub(crate) enum Way {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) method: &'static str,
+    /// Whether it came on a crypto stream.
+    pub(crate) streamed: bool,
+    pub(crate) traceparent: String,
     pub(crate) min_state_index: u64,
     pub(crate) token: Vec<u8>,
 }
 
-struct State {
+pub(crate) struct State {
     way: Mutex<Way>,
+    pub(crate) streams: Mutex<Streams>,
     seen: Mutex<Vec<Seen>>,
     state_index: Mutex<u64>,
     topology: watch::Sender<Option<v1::WatchTopologyResponse>>,
+    pub(crate) tally: Tally,
+    me: Weak<State>,
 }
 
 pub(crate) struct Node {
@@ -64,6 +86,19 @@ impl Node {
 
     pub(crate) fn refuses(&self, code: Code) {
         self.does(Way::Refuse(code, None));
+    }
+
+    /// Refuses with the milliseconds after which to come again.
+    pub(crate) fn is_busy(&self, retry_after_ms: u32) {
+        self.does(Way::Busy(retry_after_ms));
+    }
+
+    pub(crate) fn streams(&self, streams: Streams) {
+        *self.state.streams.lock().unwrap() = streams;
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.state.tally
     }
 
     pub(crate) fn answers_from(&self, state_index: u64) {
@@ -126,11 +161,14 @@ impl Cluster {
         let own = Arc::new(Credential::new(vec![certificate.unwrap()], &key, now()).unwrap());
         let config = tls::endpoint(own, from_ref(self.callers.root()), id()).unwrap();
 
-        let state = Arc::new(State {
+        let state = Arc::new_cyclic(|me| State {
             way: Mutex::new(Way::Answer),
+            streams: Mutex::new(Streams::Take),
             seen: Mutex::default(),
             state_index: Mutex::new(1),
             topology: watch::channel(None).0,
+            tally: Tally::default(),
+            me: Weak::clone(me),
         });
         let runtime = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
@@ -156,20 +194,28 @@ impl Cluster {
     }
 
     pub(crate) fn builder(&self, nodes: &[&Node]) -> Builder {
-        let key = PrivateKey::generate().unwrap();
-        let name = "app".parse().unwrap();
-        let certificate = self.callers.issue_caller(&key.public_key(), name, short()).unwrap();
-        let builder = Client::builder()
-            .root(pem::certificates(from_ref(self.endpoints.root())))
-            .identity(
-                pem::certificates(&[certificate]),
-                pem::danger_private_key(&key).as_bytes().to_vec(),
-            )
-            .zone("zone-a");
+        let (chain, key) = self.identity();
         nodes
             .iter()
             .zip(["zone-a", "zone-b"].iter().cycle())
-            .fold(builder, |builder, (node, zone)| builder.endpoint_in(*zone, &node.address))
+            .fold(self.bare_builder().identity(chain, key), |builder, (node, zone)| {
+                builder.endpoint_in(*zone, &node.address)
+            })
+    }
+
+    /// A builder that knows the root and its zone alone.
+    pub(crate) fn bare_builder(&self) -> Builder {
+        let root = pem::certificates(from_ref(self.endpoints.root()));
+        Client::builder().root(root).zone("zone-a")
+    }
+
+    /// A fresh certificate and private key of a caller, in PEM.
+    pub(crate) fn identity(&self) -> (Vec<u8>, Vec<u8>) {
+        let key = PrivateKey::generate().unwrap();
+        let name = "app".parse().unwrap();
+        let certificate = self.callers.issue_caller(&key.public_key(), name, short()).unwrap();
+        let chain = pem::certificates(&[certificate]);
+        (chain.into(), pem::danger_private_key(&key).as_bytes().to_vec())
     }
 }
 
@@ -197,15 +243,29 @@ pub(crate) fn nobody() -> String {
 
 impl State {
     /// Notes the call and behaves.
-    async fn take(&self, seen: Seen) -> Result<Way, Status> {
+    pub(crate) async fn take(&self, seen: Seen) -> Result<Way, Status> {
         self.seen.lock().unwrap().push(seen);
-        let way = self.way.lock().unwrap().clone();
-        match way {
+        match self.way() {
+            Way::RefuseUndone(code) => {
+                let mut status = Status::new(code, "as the test says");
+                status.metadata_mut().insert(metadata::NOT_DONE, "1".parse().unwrap());
+                Err(status)
+            }
+            Way::Busy(retry_after_ms) => {
+                let mut status = Status::new(Code::ResourceExhausted, "busy, as the test says");
+                let after = u64::from(retry_after_ms).into();
+                status.metadata_mut().insert(metadata::PUSHBACK_MS, after);
+                Err(status)
+            }
             Way::Silent => std::future::pending().await,
+            Way::Slow(time) => {
+                tokio::time::sleep(time).await;
+                Ok(Way::Answer)
+            }
             Way::Refuse(code, leader) => {
                 let mut status = Status::new(code, "as the test says");
                 if let Some(leader) = leader {
-                    status.metadata_mut().insert("x-twinkeep-leader", leader.parse().unwrap());
+                    status.metadata_mut().insert(metadata::LEADER, leader.parse().unwrap());
                 }
                 Err(status)
             }
@@ -213,7 +273,16 @@ impl State {
         }
     }
 
-    fn state_index(&self) -> u64 {
+    pub(crate) fn way(&self) -> Way {
+        self.way.lock().unwrap().clone()
+    }
+
+    /// Itself, for its tasks.
+    pub(crate) fn me(&self) -> Arc<Self> {
+        self.me.upgrade().unwrap()
+    }
+
+    pub(crate) fn state_index(&self) -> u64 {
         *self.state_index.lock().unwrap()
     }
 }
@@ -244,9 +313,12 @@ macro_rules! service {
                     Self: 'call,
                 {
                     Box::pin(async move {
+                        let traceparent = trace_of(request.metadata());
                         let ask = request.into_inner();
                         let seen = Seen {
                             method: stringify!($method),
+                            streamed: false,
+                            traceparent,
                             min_state_index: ask.min_state_index,
                             token: ask.token(),
                         };
@@ -272,11 +344,17 @@ macro_rules! service {
 }
 
 impl Token for v1::EncryptRequest {}
+impl Token for v1::DecryptRequest {}
+impl Token for v1::GenerateDataKeyRequest {}
 impl Token for v1::DescribeKeyRequest {}
 impl Token for v1::EnableKeyRequest {}
 impl Token for v1::AdmitNodeRequest {}
 
-fn encrypted(ask: v1::EncryptRequest, way: Way) -> v1::EncryptResponse {
+fn trace_of(metadata: &MetadataMap) -> String {
+    metadata.get("traceparent").map(|text| text.to_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+pub(crate) fn encrypted(ask: v1::EncryptRequest, way: Way) -> v1::EncryptResponse {
     let mut ciphertext = ask.plaintext.to_vec();
     ciphertext.reverse();
     let sum = crc32c::crc32c(&ciphertext);
@@ -292,14 +370,16 @@ fn encrypted(ask: v1::EncryptRequest, way: Way) -> v1::EncryptResponse {
 }
 
 service! { CryptoService:
-    { encrypt EncryptRequest EncryptResponse encrypted; }
+    {
+        encrypt EncryptRequest EncryptResponse encrypted;
+        decrypt DecryptRequest DecryptResponse |ask, _| decrypted(ask);
+        generate_data_key GenerateDataKeyRequest GenerateDataKeyResponse |_, _| data_key();
+    }
     {
         encrypt_batch EncryptBatchRequest EncryptBatchResponse
-        decrypt DecryptRequest DecryptResponse
         decrypt_batch DecryptBatchRequest DecryptBatchResponse
         re_encrypt ReEncryptRequest ReEncryptResponse
         re_encrypt_batch ReEncryptBatchRequest ReEncryptBatchResponse
-        generate_data_key GenerateDataKeyRequest GenerateDataKeyResponse
         generate_data_key_batch GenerateDataKeyBatchRequest GenerateDataKeyBatchResponse
         generate_data_key_without_plaintext GenerateDataKeyWithoutPlaintextRequest GenerateDataKeyWithoutPlaintextResponse
         generate_data_key_without_plaintext_batch GenerateDataKeyWithoutPlaintextBatchRequest GenerateDataKeyWithoutPlaintextBatchResponse
@@ -315,6 +395,46 @@ service! { CryptoService:
         get_public_key_batch GetPublicKeyBatchRequest GetPublicKeyBatchResponse
         generate_random GenerateRandomRequest GenerateRandomResponse
         generate_random_batch GenerateRandomBatchRequest GenerateRandomBatchResponse
+    }
+
+    type CryptoStreamStream = CallAnswers;
+
+    fn crypto_stream<'life, 'call>(&'life self, request: Request<Streaming<v1::CryptoStreamRequest>>) -> Answering<'call, CallAnswers>
+    where
+        'life: 'call,
+        Self: 'call,
+    {
+        Box::pin(async { stream::serve(self.me(), request.into_inner()).map(Response::new) })
+    }
+}
+
+/// What stands for wrapping a data key here.
+fn wrapped(key: &[u8]) -> Bytes {
+    key.iter().map(|byte| byte ^ 0x55).collect()
+}
+
+pub(crate) fn data_key() -> v1::GenerateDataKeyResponse {
+    let mut key = vec![0; 32];
+    SystemRandom::new().fill(&mut key).unwrap();
+    let ciphertext = wrapped(&key);
+    v1::GenerateDataKeyResponse {
+        plaintext_crc32c: crc32c::crc32c(&key),
+        plaintext: key.into(),
+        ciphertext_crc32c: crc32c::crc32c(&ciphertext),
+        ciphertext,
+        key_id: "key-00112233445566778899aabbccddeeff".to_owned(),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn decrypted(ask: v1::DecryptRequest) -> v1::DecryptResponse {
+    let plaintext = wrapped(&ask.ciphertext);
+    v1::DecryptResponse {
+        plaintext_crc32c: crc32c::crc32c(&plaintext),
+        plaintext,
+        verified_ciphertext_crc32c: ask.ciphertext_crc32c == Some(crc32c::crc32c(&ask.ciphertext)),
+        key_id: "key-00112233445566778899aabbccddeeff".to_owned(),
+        ..Default::default()
     }
 }
 

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test, in helpers too")]
 
+mod data_keys;
 mod failover;
 mod fake;
 mod finding;
 mod retries;
+mod streams;

@@ -69,7 +69,7 @@ async fn damaged_answer_is_fetched_again_from_another_node() {
     assert_eq!(&*client.encrypt(hello()).await.unwrap().ciphertext, WIRE);
     two.does(Way::Damage);
     let error = client.encrypt(hello()).await.unwrap_err();
-    assert!(matches!(error, Error::Damaged(_)), "{error:?}");
+    assert!(matches!(error, Error::Damaged { outcome: Outcome::NotDone, .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -225,4 +225,31 @@ async fn nodes_that_point_at_each_other_do_not_chase_a_call_round() {
     let client = cluster.client(&[&one, &two]).with_deadline(Duration::from_secs(1));
     client.create_key(v1::CreateKeyRequest::default()).await.unwrap_err();
     assert!(total(&[&one, &two]) < 50, "{} attempts in a second", total(&[&one, &two]));
+}
+
+#[tokio::test]
+async fn refusal_that_changed_nothing_is_known_as_such() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node(), cluster.node());
+    let client = cluster.client(&[&one, &two]);
+    // Use of keys and reading change nothing, whatever went wrong.
+    for code in [Code::Internal, Code::Unknown] {
+        one.refuses(code);
+        two.refuses(code);
+        let error = client.encrypt(hello()).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::NotDone, "{error:?}");
+        let error = client.admit_node(v1::AdmitNodeRequest::default()).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown, "{error:?}");
+    }
+
+    // A node that vouches for it lets even what must happen once go to another node.
+    one.does(Way::RefuseUndone(Code::Unavailable));
+    two.does(Way::Answer);
+    two.forget();
+    client.admit_node(v1::AdmitNodeRequest::default()).await.unwrap();
+    assert_eq!(two.seen().len(), 1);
+    two.does(Way::RefuseUndone(Code::Unavailable));
+    let hurried = client.with_deadline(Duration::from_millis(300));
+    let error = hurried.admit_node(v1::AdmitNodeRequest::default()).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotDone, "{error:?}");
 }

@@ -1,4 +1,4 @@
-//! The deadline that travels with a call.
+//! What travels with a call: its deadline, and whose it is.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use super::Error;
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
     deadline: Instant,
+    caller: u64,
 }
 
 impl Call {
@@ -20,7 +21,20 @@ impl Call {
     /// A call that has to be answered by `deadline`.
     #[must_use]
     pub const fn until(deadline: Instant) -> Self {
-        Self { deadline }
+        Self { deadline, caller: 0 }
+    }
+
+    /// Says whose call it is. Callers share slow workers evenly; calls that nobody is named for share as
+    /// one caller.
+    #[must_use]
+    pub const fn of(self, caller: u64) -> Self {
+        Self { caller, ..self }
+    }
+
+    /// Returns whose call it is.
+    #[must_use]
+    pub const fn caller(self) -> u64 {
+        self.caller
     }
 
     /// A call that has to be answered within `budget` from now, at most [`Call::BUDGET_MAX`].

@@ -8,7 +8,8 @@
 //! | `rsa.rs`        | RSA signatures and OAEP                                | public half at once          |
 //! | `asymmetric.rs` | what pairs have in common: import, tests by use        |                              |
 //! | `key.rs`        | material and handles                                   |                              |
-//! | `pool.rs`       | bounds on slow work                                    |                              |
+//! | `pool.rs`       | threads for slow work                                  |                              |
+//! | `fair.rs`       | whose slow work is next                                |                              |
 //!
 //! Material is raw bytes for AES and HMAC and PKCS#8 for pairs; it comes and goes as
 //! [`Material::Sealable`]. A handle holds the open key; for pairs that is the object that aws-lc made
@@ -16,13 +17,14 @@
 //! `crypto/mem.c`). Parsing it anew for each signature would cost between a third and all of the
 //! signature again.
 //!
-//! Must run inside a tokio runtime: slow work goes to its blocking threads.
+//! Must run inside a tokio runtime: slow work goes to threads of its own, with tokio's timer for deadlines.
 
 mod asymmetric;
 #[cfg(test)]
 mod costs;
 mod ec;
 mod ed25519;
+mod fair;
 mod key;
 mod pool;
 mod rsa;

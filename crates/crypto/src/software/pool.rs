@@ -1,36 +1,62 @@
-//! Where slow operations run: bounded in number and in how many may wait.
+//! Where slow operations run: on threads of their own, bounded in number and in how many may wait.
 //!
 //! An RSA-4096 signature takes milliseconds and an RSA key generation up to seconds. On a thread that
-//! polls sockets it would hold up every other call, so such work goes to the runtime's blocking
-//! threads, as many at a time as there are cores. What waits longer than its deadline is never begun.
+//! polls sockets it would hold up every other call, so such work goes to worker threads, one for each core.
+//! They yield to the threads that poll ([`NICENESS`]) but always get some time. Callers share them by time
+//! ([`Fair`]), so nobody's flood delays another's single signature by more than the job in hand. What waits
+//! longer than its deadline, or for nobody any more, is never begun.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
+use super::fair::Fair;
 use crate::backend::{Call, Error, Failure, Unavailable};
 
 /// Most operations that wait for a worker; more are refused as busy, so that the caller can go to
 /// another node while there is time.
 const WAITING_MAX: usize = 1024;
+/// Most operations of one caller that wait: nobody fills the queue alone.
+const WAITING_OF_ONE_MAX: usize = WAITING_MAX / 2;
+/// How far workers stand back behind threads that poll sockets, which have 0: a thread of niceness 10 gets
+/// about a tenth of a core that another keeps busy (sched(7)), and all of what is left idle.
+const NICENESS: i32 = 10;
 
-/// Bounded access to the runtime's blocking threads.
+/// Bounded access to worker threads. Started with the first operation, ended with the pool.
 pub(super) struct Pool {
-    workers: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    workers: usize,
+    shared: Arc<Shared>,
+    started: OnceLock<()>,
 }
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Fair<Job>,
+    closed: bool,
+}
+
+/// One operation, ready to run; does nothing when nobody wants its result.
+type Job = Box<dyn FnOnce() + Send>;
 
 impl Pool {
     /// As many operations at a time as there are cores.
     pub(super) fn new() -> Self {
-        Self::with_workers(std::thread::available_parallelism().map_or(1, usize::from))
+        Self::with_workers(thread::available_parallelism().map_or(1, usize::from))
     }
 
     fn with_workers(workers: usize) -> Self {
-        Self { workers: Arc::new(Semaphore::new(workers)), waiting: AtomicUsize::new(0) }
+        Self { workers, shared: Arc::default(), started: OnceLock::new() }
     }
 
     /// Runs `work` when a worker is free. Work that was begun runs to its end, also when nobody waits
@@ -40,44 +66,91 @@ impl Pool {
         call: Call,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let queued = Queued::enter(&self.waiting)?;
-        let worker = timeout_at(call.deadline().into(), Arc::clone(&self.workers).acquire_owned())
-            .await
-            .map_err(|_| Error::DeadlineExceeded)?
-            .map_err(|_| Failure::WorkerLost)?;
-        drop(queued);
-        let done = tokio::task::spawn_blocking(move || {
-            let _worker = worker;
-            // The runtime may have had its threads busy with other things than ours.
-            if Instant::now() >= call.deadline() {
-                return Err(Error::DeadlineExceeded);
-            }
-            work()
-        });
-        timeout_at(call.deadline().into(), done)
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(
+            call,
+            Box::new(move || {
+                if answer.is_closed() {
+                    return;
+                }
+                // The workers may have been busy for longer than the call has time.
+                let result = if Instant::now() < call.deadline() {
+                    work()
+                } else {
+                    Err(Error::DeadlineExceeded)
+                };
+                // Whoever gave up meanwhile is not told.
+                let _ = answer.send(result);
+            }),
+        )?;
+        timeout_at(call.deadline().into(), answered)
             .await
             .map_err(|_| Error::DeadlineExceeded)?
             .map_err(|_| Failure::WorkerLost)?
     }
-}
 
-/// A place among those who wait; given back on drop, also when the caller gives up.
-struct Queued<'a>(&'a AtomicUsize);
-
-impl<'a> Queued<'a> {
-    fn enter(waiting: &'a AtomicUsize) -> Result<Self, Error> {
-        let before = waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Self(waiting);
-        if before >= WAITING_MAX {
-            return Err(Error::Unavailable(Unavailable::Busy { waiting: before }));
+    fn enqueue(&self, call: Call, job: Job) -> Result<(), Error> {
+        let mut queue = self.shared.queue.lock();
+        let (waiting, own) = (queue.jobs.waiting(), queue.jobs.waiting_of(call.caller()));
+        if waiting >= WAITING_MAX || own >= WAITING_OF_ONE_MAX {
+            return Err(Error::Unavailable(Unavailable::Busy { waiting }));
         }
-        Ok(place)
+        queue.jobs.push(call.caller(), job);
+        drop(queue);
+        self.started.get_or_init(|| self.start());
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    fn start(&self) {
+        for number in 0..self.workers {
+            let shared = Arc::clone(&self.shared);
+            let started =
+                thread::Builder::new().name(format!("crypto-{number}")).spawn(move || shared.run());
+            if let Err(error) = started {
+                tracing::error!(%error, "a crypto worker does not start");
+            }
+        }
     }
 }
 
-impl Drop for Queued<'_> {
+impl Shared {
+    /// Works until the pool is gone.
+    fn run(&self) {
+        // On Linux this is the calling thread's alone. Failing costs fairness, not correctness.
+        if let Err(error) = rustix::process::nice(NICENESS) {
+            tracing::warn!(%error, "a crypto worker keeps its priority");
+        }
+        while let Some((caller, job)) = self.next() {
+            let began = Instant::now();
+            // A panic is the failure of that call alone: its sender is dropped.
+            let _ = catch_unwind(AssertUnwindSafe(job));
+            self.queue.lock().jobs.done(caller, began.elapsed());
+        }
+    }
+
+    fn next(&self) -> Option<(u64, Job)> {
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            if let Some(next) = queue.jobs.pop() {
+                return Some(next);
+            }
+            self.work.wait(&mut queue);
+        }
+    }
+}
+
+impl Drop for Pool {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut queue = self.shared.queue.lock();
+        queue.closed = true;
+        let left = queue.jobs.drain();
+        drop(queue);
+        self.shared.work.notify_all();
+        drop(left);
     }
 }
 
@@ -96,29 +169,42 @@ mod tests {
         Call::within(Duration::from_secs(60))
     }
 
+    impl Pool {
+        fn waiting(&self) -> usize {
+            self.shared.queue.lock().jobs.waiting()
+        }
+    }
+
+    /// Keeps the only worker busy until the sender is used; returns once it is.
+    async fn occupy(
+        pool: &Arc<Pool>,
+    ) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Result<(), Error>>) {
+        let (release, held) = mpsc::channel::<()>();
+        let (begun, has_begun) = oneshot::channel();
+        let pool = Arc::clone(pool);
+        let first = tokio::spawn(async move {
+            pool.run(later(), move || {
+                begun.send(()).unwrap();
+                held.recv().unwrap();
+                Ok(())
+            })
+            .await
+        });
+        has_begun.await.unwrap();
+        (release, first)
+    }
+
     #[tokio::test]
     async fn work_that_waits_past_its_deadline_is_never_begun() {
         let pool = Arc::new(Pool::with_workers(1));
-        let (release, held) = mpsc::channel::<()>();
-        let (begun, has_begun) = tokio::sync::oneshot::channel();
-        let first = tokio::spawn({
-            let pool = Arc::clone(&pool);
-            async move {
-                pool.run(later(), move || {
-                    begun.send(()).unwrap();
-                    held.recv().unwrap();
-                    Ok(1)
-                })
-                .await
-            }
-        });
-        has_begun.await.unwrap();
+        let (release, first) = occupy(&pool).await;
         let second =
             pool.run(soon(), || -> Result<(), _> { panic!("begun after its deadline") }).await;
         assert!(matches!(second, Err(Error::DeadlineExceeded)));
         release.send(()).unwrap();
-        assert_eq!(first.await.unwrap().unwrap(), 1);
-        assert_eq!(pool.waiting.load(Ordering::Relaxed), 0);
+        first.await.unwrap().unwrap();
+        assert_eq!(pool.run(later(), || Ok(1)).await.unwrap(), 1);
+        assert_eq!(pool.waiting(), 0);
     }
 
     #[tokio::test]
@@ -130,29 +216,69 @@ mod tests {
             Ok(())
         });
         assert!(matches!(slow.await, Err(Error::DeadlineExceeded)));
-        assert_eq!(pool.workers.available_permits(), 0);
+        assert!(matches!(pool.run(soon(), || Ok(0)).await, Err(Error::DeadlineExceeded)));
         release.send(()).unwrap();
         assert_eq!(pool.run(later(), || Ok(2)).await.unwrap(), 2);
     }
 
     #[tokio::test]
-    async fn full_queue_is_busy_and_not_longer() {
+    async fn full_queue_is_busy_and_nobody_fills_it_alone() {
         let pool = Pool::with_workers(0);
-        pool.waiting.store(WAITING_MAX, Ordering::Relaxed);
-        let refused = pool.run(later(), || Ok(())).await;
+        let calls = futures::stream::FuturesUnordered::new();
+        for caller in 1..=2 {
+            for _ in 0..WAITING_OF_ONE_MAX {
+                let mut call = Box::pin(pool.run(later().of(caller), || Ok(())));
+                assert!(futures::poll!(&mut call).is_pending());
+                calls.push(call);
+            }
+            let refused = pool.run(later().of(caller), || Ok(())).await;
+            assert!(matches!(refused, Err(Error::Unavailable(Unavailable::Busy { .. }))));
+        }
+        let refused = pool.run(later().of(3), || Ok(())).await;
         assert!(matches!(
             refused,
             Err(Error::Unavailable(Unavailable::Busy { waiting: WAITING_MAX }))
         ));
-        assert_eq!(pool.waiting.load(Ordering::Relaxed), WAITING_MAX);
     }
 
     #[tokio::test]
-    async fn caller_that_gives_up_leaves_no_place_taken() {
-        let pool = Pool::with_workers(0);
-        let call = pool.run(later(), || Ok(()));
-        assert!(tokio::time::timeout(Duration::from_millis(10), call).await.is_err());
-        assert_eq!(pool.waiting.load(Ordering::Relaxed), 0);
+    async fn work_that_nobody_waits_for_is_never_begun() {
+        let pool = Arc::new(Pool::with_workers(1));
+        let (release, first) = occupy(&pool).await;
+        let given_up = pool.run(later(), || -> Result<(), _> { panic!("begun for nobody") });
+        assert!(tokio::time::timeout(Duration::from_millis(10), given_up).await.is_err());
+        release.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        assert_eq!(pool.run(later(), || Ok(3)).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn single_job_does_not_wait_behind_the_flood_of_another_caller() {
+        let pool = Arc::new(Pool::with_workers(1));
+        let (release, first) = occupy(&pool).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut calls = Vec::new();
+        for caller in std::iter::repeat_n(1, 100).chain([2]) {
+            let (pool, order) = (Arc::clone(&pool), Arc::clone(&order));
+            calls.push(tokio::spawn(async move {
+                let work = move || {
+                    order.lock().push(caller);
+                    thread::sleep(Duration::from_millis(1));
+                    Ok(())
+                };
+                pool.run(later().of(caller), work).await
+            }));
+        }
+        while pool.waiting() < 101 {
+            tokio::task::yield_now().await;
+        }
+        release.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+        let place = order.lock().iter().position(|caller| *caller == 2).unwrap();
+        assert!(place <= 2, "the single job was number {place}");
     }
 
     #[tokio::test]

@@ -4,4 +4,4 @@ mod accumulated;
 mod aws_lc;
 mod derived;
 mod refusals;
-mod vectors;
+pub(crate) mod vectors;

@@ -14,14 +14,14 @@ use crate::{Context, OpenKey};
 
 /// Bytes written as hex.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Hex(pub(super) Vec<u8>);
+pub(crate) struct Hex(pub(crate) Vec<u8>);
 
 impl Hex {
-    pub(super) fn array<const N: usize>(&self) -> [u8; N] {
+    pub(crate) fn array<const N: usize>(&self) -> [u8; N] {
         self.0.as_slice().try_into().unwrap()
     }
 
-    pub(super) fn key(&self) -> OpenKey {
+    pub(crate) fn key(&self) -> OpenKey {
         OpenKey::from_slice(&self.0).unwrap()
     }
 }

@@ -1,7 +1,9 @@
 //! A small cluster's certificates, and one handshake over loopback.
 
+use std::fmt::Debug;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +13,8 @@ use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::client::TlsStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tower::Service;
 use twinkeep_core::id::{ClusterId, Incarnation, NodeId};
@@ -164,7 +165,6 @@ pub(crate) fn showing(
 pub(crate) struct Met {
     pub(crate) server: ConnectInfo,
     pub(crate) client: ConnectInfo,
-    pub(crate) stream: TlsStream<TcpStream>,
 }
 
 /// Connects over loopback; an error says which end refused, and why.
@@ -183,8 +183,7 @@ pub(crate) async fn meet_at(
     let (address, mut accepted) = listen(server, Limits::default()).await;
     let greeting = tokio::spawn(async move {
         let mut connection = accepted.next().await.unwrap().unwrap();
-        connection.write_all(b"!").await.unwrap();
-        connection.flush().await.unwrap();
+        greet(&mut connection).await;
         let info = tonic::transport::server::Connected::connect_info(&connection);
         (info, connection)
     });
@@ -192,15 +191,25 @@ pub(crate) async fn meet_at(
     if met.is_err() {
         greeting.abort();
     }
-    let (stream, client) = met?;
+    let (_stream, client) = met?;
     let (server, _) = greeting.await.unwrap();
-    Ok(Met { server, client, stream })
+    Ok(Met { server, client })
+}
+
+/// Writes a byte, and reads as a server does all the time: what was gathered leaves then.
+pub(crate) async fn greet(connection: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    connection.write_all(b"!").await.unwrap();
+    connection.flush().await.unwrap();
+    let mut nothing = [0];
+    // The other end may have gone already.
+    let reading = pin!(connection.read(&mut nothing));
+    let _ = futures::poll!(reading);
 }
 
 pub(crate) async fn listen(
     server: Arc<ServerConfig>,
     limits: Limits,
-) -> (SocketAddr, twinkeep_pki::server::Incoming) {
+) -> (SocketAddr, twinkeep_pki::Incoming) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     (listener.local_addr().unwrap(), incoming(listener, server, limits))
 }
@@ -210,7 +219,7 @@ pub(crate) async fn connect(
     host: &str,
     address: SocketAddr,
     client: Arc<ClientConfig>,
-) -> io::Result<(TlsStream<TcpStream>, ConnectInfo)> {
+) -> io::Result<(impl AsyncRead + AsyncWrite + Unpin + Debug, ConnectInfo)> {
     let (sender, mut infos) = tokio::sync::mpsc::unbounded_channel();
     let mut connector = Connector::new(client, Duration::from_secs(5))
         .on_connect(move |info| sender.send(info.clone()).unwrap());

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::common::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_stream::StreamExt;
 use twinkeep_core::id::Incarnation;
 use twinkeep_pki::authority::Hosts;
 use twinkeep_pki::{Authority, Identity, Limits, PrivateKey, Validity, tls};
@@ -29,8 +31,18 @@ async fn peers_learn_each_others_identity_and_share_a_secret() {
 async fn connections_agree_on_the_hybrid_group_and_leave_no_ticket() {
     let authorities = authorities();
     let client = authorities.peer(authorities.node_credential(2)).client(Some(node(1))).unwrap();
-    let met = meet(authorities.peer_port(), client).await.unwrap();
-    let tls = met.stream.get_ref().1;
+    let (address, mut accepted) = listen(authorities.peer_port(), Limits::default()).await;
+    let greeting = tokio::spawn(async move {
+        let mut connection = accepted.next().await.unwrap().unwrap();
+        greet(&mut connection).await;
+        connection
+    });
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let name = "127.0.0.1".try_into().unwrap();
+    let mut stream = TlsConnector::from(client).connect(name, tcp).await.unwrap();
+    stream.read_u8().await.unwrap();
+    let _greeted = greeting.await.unwrap();
+    let tls = stream.get_ref().1;
     let group = tls.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
     assert_eq!(tls.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));

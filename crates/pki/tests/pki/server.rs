@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::common::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt;
 use tonic::transport::{Endpoint, Server};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
-use twinkeep_pki::{ConnectInfo, Connector, Identity, Limits, tls};
+use twinkeep_pki::{ConnectInfo, Connector, Identity, Limits, lanes, tls};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -37,8 +37,7 @@ async fn rubbish_and_broken_connections_do_not_end_the_loop() {
     let connecting =
         tokio::spawn(async move { connect("127.0.0.1", address, client).await.map(drop) });
     let mut connection = timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
-    connection.write_all(b"!").await.unwrap();
-    connection.flush().await.unwrap();
+    greet(&mut connection).await;
     connecting.await.unwrap().unwrap();
 }
 
@@ -58,8 +57,7 @@ async fn silent_clients_are_cut_off_and_hold_up_nobody() {
     let honest = tokio::spawn(async move { connect("127.0.0.1", address, client).await.map(drop) });
     let mut connection = timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
     assert!(began.elapsed() < limits.handshake, "waited for the silent");
-    connection.write_all(b"!").await.unwrap();
-    connection.flush().await.unwrap();
+    greet(&mut connection).await;
     honest.await.unwrap().unwrap();
 
     for mut tcp in silent {
@@ -101,8 +99,7 @@ async fn connection_without_a_certificate_is_closed_after_its_time() {
             drop(connection);
         });
         let mut connection = timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
-        connection.write_all(b"!").await.unwrap();
-        connection.flush().await.unwrap();
+        greet(&mut connection).await;
         let read = timeout(3 * without_certificate, connection.read(&mut [0; 16])).await;
         if is_stranger {
             assert_eq!(read.unwrap().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
@@ -112,6 +109,44 @@ async fn connection_without_a_certificate_is_closed_after_its_time() {
         }
         silent.abort();
     }
+}
+
+/// The acceptor waited for the one lane that had the fewest connections, and with it everybody.
+#[tokio::test]
+async fn lane_that_is_stuck_holds_up_no_other() {
+    let authorities = authorities();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut lanes = lanes(listener, authorities.endpoint(), Limits::default(), 2).into_iter();
+    // Its thread takes nothing.
+    let _stuck = lanes.next().unwrap();
+    let mut accepted = lanes.next().unwrap().incoming();
+    let mut silent = Vec::new();
+    // More than a lane has room for, in each.
+    for _ in 0..150 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let client = tls::caller(None, from_ref(authorities.endpoints.root())).unwrap();
+    tokio::spawn(async move { connect("127.0.0.1", address, client).await.map(drop) });
+    timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_wait_while_all_lanes_are_stuck_and_go_on_when_one_is_not() {
+    let authorities = authorities();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut lanes = lanes(listener, authorities.endpoint(), Limits::default(), 2).into_iter();
+    let (_stuck, late) = (lanes.next().unwrap(), lanes.next().unwrap());
+    let mut silent = Vec::new();
+    for _ in 0..150 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let client = tls::caller(None, from_ref(authorities.endpoints.root())).unwrap();
+    tokio::spawn(async move { connect("127.0.0.1", address, client).await.map(drop) });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut accepted = late.incoming();
+    timeout(SOON, accepted.next()).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

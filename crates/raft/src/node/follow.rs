@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Node, Shared};
 use crate::membership::{Step, next_step};
+use crate::metrics::Elections;
 use crate::types::Contact;
 
 /// How often the leader compares membership and records.
@@ -103,7 +104,9 @@ impl Shared {
     /// Keeps channels to every node that is recorded, so that votes and proposals find them open, and
     /// closes those to nodes that were removed.
     pub(super) async fn meet_peers(self: Arc<Self>) {
+        let mut elections = Elections::default();
         loop {
+            elections.look(self.raft.metrics().borrow_watched().current_term, self.leader());
             for node in self.roster.records().keys().filter(|node| **node != self.me.node.get()) {
                 if !self.roster.is_removed(*node) {
                     self.links.peer(*node, None);

@@ -39,6 +39,7 @@ pub use propose::{ProposeError, Proposed};
 pub use read::ReadError;
 pub use status::{Member, Part, Status};
 
+use crate::changes::Changes;
 use crate::config::Config;
 use crate::roster::Roster;
 use crate::signing::CommandSigner;
@@ -75,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) refusals: Arc<Refusals>,
     /// The last applied entry; closes when the state machine is gone.
     applied: watch::Receiver<Option<u64>>,
+    changes: Arc<Changes>,
     stamp: clock::Stamp,
     heard: Mutex<Option<(u64, Instant)>>,
     draining: AtomicBool,
@@ -159,10 +161,28 @@ impl Node {
         self.shared.applied.clone()
     }
 
+    /// Returns the index of the newest entry that this node has applied.
+    #[must_use]
+    pub fn applied_index(&self) -> Option<u64> {
+        self.shared.applied_index()
+    }
+
+    /// Returns which rows of the state have changed.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        &self.shared.changes
+    }
+
     /// Returns the leader that this node follows now, itself included.
     #[must_use]
     pub fn leader(&self) -> Option<u64> {
         self.shared.leader()
+    }
+
+    /// Returns this node's id.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.shared.me.node.get()
     }
 
     /// Returns how the group stands, as this node sees it.

@@ -50,7 +50,7 @@ impl Node {
     pub async fn open(parts: Parts) -> Result<Self, OpenError> {
         let Parts { role, config, stores, wire, clock } = parts;
         let openraft_config = Arc::new(config.openraft(role)?);
-        let Opened { log, state_machine, applied, snapshots } = stores.open()?;
+        let Opened { log, state_machine, applied, changes, snapshots } = stores.open()?;
         let Stores { me, state, roster, verifier, signer, .. } = stores;
         let links = Links::new(me, Arc::clone(&wire), Arc::clone(&roster), Arc::clone(&clock));
         let network = Network { links: Arc::clone(&links) };
@@ -72,6 +72,7 @@ impl Node {
             verifier,
             refusals: Arc::default(),
             applied,
+            changes,
             stamp: super::clock::Stamp::default(),
             heard: Mutex::default(),
             draining: AtomicBool::new(false),

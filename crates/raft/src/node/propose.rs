@@ -19,6 +19,7 @@ use twinkeep_proto::peer::v1 as pb;
 
 use super::Shared;
 use crate::config::BATCH_BYTES_MAX;
+use crate::trace;
 use crate::transport::Purpose;
 use crate::types::{SignedBytes, TypeConfig};
 
@@ -135,6 +136,7 @@ impl Shared {
         };
         let mut request = tonic::Request::new(pb::ProposeRequest { header: Some(header), batch });
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        trace::inject(request.metadata_mut());
         let answer = match timeout_at(deadline, client.propose(request)).await {
             Ok(Ok(answer)) => answer.into_inner().result,
             Ok(Err(status)) if was_never_sent(&status) => return Err(not_taken),

@@ -6,8 +6,8 @@ use schemars::schema_for;
 use serde_json::Value;
 
 use super::{
-    ApiConfig, AuditConfig, CertificatesConfig, Config, JoinConfig, LogConfig, NodeConfig, Role,
-    SnapshotConfig, UnsealConfig,
+    ApiConfig, AuditConfig, CertificatesConfig, Config, JoinConfig, LogConfig, MetricsConfig,
+    NodeConfig, Role, SnapshotConfig, TracingConfig, UnsealConfig,
 };
 
 /// The values that the example shows.
@@ -32,6 +32,8 @@ fn shown() -> Config {
         audit: AuditConfig::default(),
         snapshot: SnapshotConfig::default(),
         log: LogConfig::default(),
+        metrics: MetricsConfig::default(),
+        tracing: TracingConfig::default(),
     }
 }
 

@@ -46,6 +46,12 @@ pub(crate) struct Config {
     /// What the node says on standard error.
     #[serde(default)]
     pub(crate) log: LogConfig,
+    /// Metrics for Prometheus.
+    #[serde(default)]
+    pub(crate) metrics: MetricsConfig,
+    /// Traces of calls, for an OpenTelemetry collector.
+    #[serde(default)]
+    pub(crate) tracing: TracingConfig,
 }
 
 /// What the node is and where it stands. Joining is refused when any of this is wrong.
@@ -119,11 +125,23 @@ pub(crate) struct ApiConfig {
     pub(crate) reflection: bool,
     /// Most open connections of callers. Default 4096.
     pub(crate) connections_max: usize,
+    /// Threads that serve callers. Default 0: one for each core that the process may use.
+    pub(crate) threads: usize,
+}
+
+impl ApiConfig {
+    /// Returns how many threads serve callers.
+    pub(crate) fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            given => given,
+        }
+    }
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { dns_names: Vec::new(), reflection: false, connections_max: 4096 }
+        Self { dns_names: Vec::new(), reflection: false, connections_max: 4096, threads: 0 }
     }
 }
 
@@ -191,6 +209,67 @@ impl Default for LogConfig {
     }
 }
 
+/// Metrics for Prometheus; docs/observability.md has them all.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct MetricsConfig {
+    /// Where `GET /metrics` is answered over plain HTTP, to whoever asks: a loopback address, or one in the
+    /// vSwitch. Default: nowhere, and nothing is counted.
+    #[schemars(with = "Option<String>")]
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl MetricsConfig {
+    fn problem(&self, node: &NodeConfig) -> Option<String> {
+        let address = self.address?;
+        let ip = address.ip();
+        if !ip.is_loopback() && !node.cidr.contains(&ip) {
+            let cidr = node.cidr;
+            return Some(format!("metrics.address {address} is neither loopback nor in {cidr}"));
+        }
+        let taken = [node.client_address, node.peer_address].contains(&address);
+        taken.then(|| format!("metrics.address {address} is taken by [node]"))
+    }
+}
+
+/// Traces of calls, for an OpenTelemetry collector. They hold names of calls and ids of requests, nodes and
+/// traces; no key, no caller, no payload.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct TracingConfig {
+    /// Where spans are sent by OTLP over gRPC without TLS: `http://127.0.0.1:4317` is a collector beside the
+    /// node. Default: nowhere, and no spans are made.
+    pub(crate) otlp_endpoint: Option<String>,
+    /// Share of calls that are traced, from 0 to 1. The node draws, whether a call comes with a trace or not.
+    /// Default 0.01.
+    pub(crate) sample_ratio: f64,
+    /// Whether calls are traced besides whose `traceparent` says that their caller traces them. Whoever reaches
+    /// the endpoint can then have the collector flooded. Default false.
+    pub(crate) trust_callers: bool,
+}
+
+impl Default for TracingConfig {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, sample_ratio: 0.01, trust_callers: false }
+    }
+}
+
+impl TracingConfig {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !(0.0..=1.0).contains(&self.sample_ratio) {
+            problems.push(format!("tracing.sample-ratio {} is not from 0 to 1", self.sample_ratio));
+        }
+        let endpoint = self.otlp_endpoint.as_deref().unwrap_or("http://none");
+        let uri = endpoint.parse::<http::Uri>().ok();
+        if !uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some()) {
+            problems
+                .push(format!("tracing.otlp-endpoint `{endpoint}` is no `http://address:port`"));
+        }
+        problems
+    }
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -238,6 +317,8 @@ impl Config {
         if self.snapshot.every_entries == 0 {
             problems.push("snapshot.every-entries must be at least 1".to_owned());
         }
+        problems.extend(self.metrics.problem(&self.node));
+        problems.extend(self.tracing.problems());
         if problems.is_empty() { Ok(()) } else { bail!(problems.join("; ")) }
     }
 
@@ -301,6 +382,28 @@ mod tests {
         let problem = problem(&text);
         assert!(problem.contains("is not in the CIDR 10.66.1.0/24"), "{problem}");
         assert!(problem.contains("snapshot.every-entries"), "{problem}");
+    }
+
+    #[test]
+    fn metrics_are_not_served_to_other_networks() {
+        let with =
+            |address| GOOD.replacen("# address = \"\"", &format!("address = \"{address}\""), 1);
+        for address in ["0.0.0.0:9100", "10.66.2.11:9100", "[::]:9100"] {
+            assert!(problem(&with(address)).contains("neither loopback nor in"), "{address}");
+        }
+        assert!(problem(&with("10.66.1.11:7100")).contains("is taken"));
+        for address in ["127.0.0.1:9100", "[::1]:9100", "10.66.1.11:9100"] {
+            toml::from_str::<Config>(&with(address)).unwrap().check().unwrap();
+        }
+    }
+
+    #[test]
+    fn traces_go_to_an_address_in_a_share_of_calls() {
+        let text = GOOD
+            .replacen("# otlp-endpoint = \"\"", "otlp-endpoint = \"https://far\"", 1)
+            .replacen("sample-ratio = 0.01", "sample-ratio = 1.5", 1);
+        let problem = problem(&text);
+        assert!(problem.contains("`https://far` is no") && problem.contains("1.5"), "{problem}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Puts a node together: databases, Raft, the peer port, and what signs and opens.
 
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, Weak};
 
 use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tower::util::option_layer;
 use twinkeep_core::clock::Clock;
 use twinkeep_core::id::{Incarnation, NodeId};
 use twinkeep_core::record::{Admission, NodeRecord, Record};
@@ -26,6 +27,7 @@ use crate::ports::control::Control;
 use crate::ports::issuer::Issuer;
 use crate::ports::unseal::Unsealer;
 use crate::ports::vault::NodeVault;
+use crate::telemetry::{Begin, TraceCalls};
 
 /// A node that is put together and not running yet.
 pub(crate) struct Assembly {
@@ -33,6 +35,10 @@ pub(crate) struct Assembly {
     pub(crate) identity: Identity,
     pub(crate) control: Arc<Control>,
     pub(crate) state: Arc<StateDb>,
+    /// Raft's, for whoever shows their sizes.
+    pub(crate) log: Weak<LogDb>,
+    /// Raft's, like the log.
+    pub(crate) snapshots: Weak<SnapshotStore>,
     pub(crate) vault: Arc<NodeVault>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) unsealer: Arc<Unsealer>,
@@ -75,6 +81,7 @@ pub(crate) async fn assemble(
     check_placement(config, &state, id)?;
     let snapshots = SnapshotStore::open(&data.path("snapshots"), cluster)
         .context("the snapshots cannot be opened")?;
+    let snapshots = Arc::new(snapshots);
     let roster = Roster::new(identity.genesis_node()?, pins(data)?);
     let trust = KnownOrAdmitted {
         roster: Arc::clone(&roster),
@@ -87,11 +94,12 @@ pub(crate) async fn assemble(
     let raft_config = raft_config(config);
     let wire = TlsWire::new(tls.clone(), cluster, incarnation, Arc::clone(&clock), &raft_config);
     let vault = Arc::new(NodeVault::new(incarnation, id));
+    let shown = (Arc::downgrade(&log), Arc::downgrade(&snapshots));
     let stores = Stores {
         me,
         log,
         state: Arc::clone(&state),
-        snapshots: Arc::new(snapshots),
+        snapshots,
         roster,
         trust: identity.trust()?,
         verifier: Arc::new(CommandVerifier),
@@ -111,6 +119,8 @@ pub(crate) async fn assemble(
         possession: Possession::new(tls.clone(), me, Arc::clone(&vault)),
         control,
         state,
+        log: shown.0,
+        snapshots: shown.1,
         vault,
         clock,
         credential,
@@ -198,6 +208,7 @@ async fn serve_peers(config: &Config, assembly: &Assembly, tls: &PeerTls) -> any
     let connections = incoming(listener, tls.server()?, Limits::default());
     let server = Server::builder()
         .tcp_nodelay(true)
+        .layer(option_layer(TraceCalls::of(config, Begin::Never)))
         .add_service(assembly.node().peer_service())
         .add_service(JoinServiceServer::new(JoinDesk::new(assembly)));
     let closed = assembly.peer_port_closed.clone();

@@ -9,6 +9,7 @@
 
 pub(crate) mod assembly;
 mod begin;
+mod caller_threads;
 mod desk_client;
 mod endpoint;
 mod join;
@@ -26,9 +27,10 @@ use twinkeep_pki::{PrivateKey, pem};
 
 use crate::config::{Config, Role};
 use crate::identity::{DataDir, Pass};
+use crate::telemetry::Telemetry;
 
 /// Runs a node until it is told to stop.
-pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
     let data = DataDir::open(&config.node.data_dir)?;
     let pass = config.join.pass_file.as_deref().filter(|path| path.exists()).map(Pass::load);
     if let Some(identity) = data.identity()? {
@@ -38,7 +40,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             format!("the data folder {} is not this node's", config.node.data_dir.display())
         })?;
         let assembly = assembly::assemble(&config, &data, &identity).await?;
-        return serve::serve(&config, &data, assembly, None).await;
+        return serve::serve(&config, &data, assembly, None, telemetry).await;
     }
     if let Some(pass) = pass.transpose()? {
         pass.identity
@@ -47,14 +49,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         let root = join::join(&config, &data, &pass).await?;
         let identity = data.identity()?.context("joining left no identity")?;
         let assembly = assembly::assemble(&config, &data, &identity).await?;
-        return serve::serve(&config, &data, assembly, root).await;
+        return serve::serve(&config, &data, assembly, root, telemetry).await;
     }
     anyhow::ensure!(
         config.node.role == Role::Data,
         "a witness cannot begin a cluster; admit it with `twinkeep cluster admit` and name the pass in join.pass-file"
     );
     match begin::begin(&config, &data).await? {
-        Some(assembly) => serve::serve(&config, &data, assembly, None).await,
+        Some(assembly) => serve::serve(&config, &data, assembly, None, telemetry).await,
         None => Ok(()),
     }
 }

@@ -4,28 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use futures::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tower::util::option_layer;
+use twinkeep_api::arrival::Arrivals;
 use twinkeep_api::health::{self, Condition};
 use twinkeep_api::ports::{Backends, Ports, UnsealSecret};
-use twinkeep_api::{Services, reflection};
+use twinkeep_api::{Services, reflection, trace_streams};
 use twinkeep_audit::Log;
 use twinkeep_core::record::{ClusterRecord, Record};
 use twinkeep_crypto::SoftwareBackend;
 use twinkeep_envelope::OpenKey;
-use twinkeep_pki::{Credential, Limits, incoming, tls};
+use twinkeep_pki::{Credential, Limits, lanes, tls};
 use zeroize::Zeroizing;
 
 use super::assembly::Assembly;
-use super::endpoint;
 use super::renewal::Renewal;
 use super::unseal_desk;
+use super::{caller_threads, endpoint};
 use crate::config::{Config, Role};
 use crate::identity::{DataDir, check_private};
+use crate::metrics;
 use crate::ports::cluster::{Cluster, watch_topology};
+use crate::telemetry::{Begin, Telemetry, TraceCalls};
 
 /// Longest time for handing leadership over; nobody takes it while the whole cluster is being stopped.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
@@ -33,6 +38,8 @@ const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How long a removed node still votes: the others may need it for the very change that takes it out.
 const LEAVING: Duration = Duration::from_secs(3);
+/// Most calls and streams of one connection that are open at a time; the client holds further ones back.
+const CONNECTION_CALLS_MAX: u32 = 128;
 /// How often the health report follows the node's condition.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -42,15 +49,19 @@ pub(crate) async fn serve(
     data: &DataDir,
     assembly: Assembly,
     root: Option<OpenKey>,
+    telemetry: &Telemetry,
 ) -> anyhow::Result<()> {
     let assembly = Arc::new(assembly);
+    metrics::of_node(&telemetry.scrape, &assembly, config.node.role);
     assembly.run();
     tokio::spawn(renewal(config, data, &assembly).of_node());
     let node = assembly.node().clone();
     let stop = CancellationToken::new();
     let work = async {
         match config.node.role {
-            Role::Data => serve_callers(config, data, &assembly, root, stop.clone()).await,
+            Role::Data => {
+                serve_callers(config, data, &assembly, root, telemetry, stop.clone()).await
+            }
             // A witness has no callers.
             Role::Witness => std::future::pending().await,
         }
@@ -79,10 +90,19 @@ pub(crate) async fn serve(
     node.shutdown().await;
     ensure!(
         !is_removed,
-        "this node was removed from the cluster and serves nobody; it has seen keys: wipe {}",
+        "this node was removed from the cluster and serves nobody; {}: wipe {}",
+        what_it_has(config.node.role),
         config.node.data_dir.display()
     );
     Ok(())
+}
+
+/// What a node leaves behind on its disk.
+fn what_it_has(role: Role) -> &'static str {
+    match role {
+        Role::Data => "it has seen keys",
+        Role::Witness => "it has the log, whose keys are sealed",
+    }
 }
 
 fn is_removed(assembly: &Assembly) -> bool {
@@ -124,6 +144,7 @@ async fn serve_callers(
     data: &DataDir,
     assembly: &Arc<Assembly>,
     root: Option<OpenKey>,
+    telemetry: &Telemetry,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     // Told to stop before it has served anybody: there is nothing to finish.
@@ -139,6 +160,7 @@ async fn serve_callers(
     }
     let credential = endpoint::credential(config, data, assembly)?;
     let audit = open_audit(config, data, assembly)?;
+    metrics::of_callers(&telemetry.scrape, assembly, &audit, &credential);
     let cluster_port = Arc::new(Cluster {
         me: assembly.me.node,
         identity: assembly.identity.clone(),
@@ -160,6 +182,7 @@ async fn serve_callers(
             audit: Arc::clone(&audit),
             issuer: Arc::clone(&assembly.issuer) as _,
             clock: Arc::clone(&assembly.clock),
+            stop: stop.clone(),
         },
     );
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -173,19 +196,29 @@ async fn serve_callers(
     let caller_roots = [cluster.roots.caller.clone().into()];
     let tls = tls::endpoint(credential, &caller_roots, cluster.id)?;
     let limits = Limits { connections_max: config.api.connections_max, ..Limits::default() };
+    let traced = TraceCalls::of(config, Begin::Sampled);
+    if let Some(traced) = traced {
+        trace_streams(Box::new(move |parent, name| traced.on_stream(parent, name)));
+    }
     let server = Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(Some(CONNECTION_CALLS_MAX))
+        .layer(Arrivals)
+        .layer(option_layer(traced))
         .add_routes(services.routes())
         .add_service(health);
     let server = if config.api.reflection { reflection(server) } else { server };
-    tracing::info!(%address, "serving callers");
-    let serving = server.serve_with_incoming_shutdown(
-        incoming(listener, tls, limits),
-        stop.clone().cancelled_owned(),
-    );
+    let threads = config.api.threads();
+    tracing::info!(%address, threads, "serving callers");
+    let serving = caller_threads::run(lanes(listener, tls, limits, threads), || {
+        let (server, stop) = (server.clone(), stop.clone());
+        Box::new(move |connections| {
+            server.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).boxed()
+        })
+    });
     let served = tokio::select! {
-        served = serving => served.context("the endpoint failed"),
+        served = serving => served,
         () = time_is_up(&stop) => {
             tracing::warn!("calls were still running at the end of the time for stopping");
             Ok(())

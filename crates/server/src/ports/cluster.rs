@@ -153,10 +153,13 @@ impl ClusterControl for Cluster {
     }
 
     fn peers(&self) -> BTreeMap<NodeId, PeerHealth> {
-        let members = self.node().status().members.into_iter();
-        let health = members.filter_map(|member| {
+        let status = self.node().status();
+        let leader = status.leader;
+        let health = status.members.into_iter().filter_map(|member| {
             let node = NodeId::new(member.node).ok()?;
-            let silent_for = if node == self.me { Some(Duration::ZERO) } else { member.silent_for };
+            // A follower hears its leader, and forgets it after an election timeout of silence.
+            let heard = node == self.me || leader == Some(member.node);
+            let silent_for = if heard { Some(Duration::ZERO) } else { member.silent_for };
             let reachable = silent_for? <= SILENT_MAX;
             Some((node, PeerHealth { reachable, matched_index: member.matched_index }))
         });

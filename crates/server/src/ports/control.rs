@@ -7,7 +7,7 @@ use std::time::Instant;
 use twinkeep_api::ports::{Committed, ControlError, ControlPlane, Leader};
 use twinkeep_core::command::Proposal;
 use twinkeep_core::id::NodeId;
-use twinkeep_core::state::{Fault, Read};
+use twinkeep_core::state::{Fault, Read, RowMark};
 use twinkeep_core::topology::NodeRole;
 use twinkeep_raft::{Node, ProposalQueue, ProposeError, QueueError, WAITING_MAX};
 use twinkeep_storage::StateDb;
@@ -31,6 +31,11 @@ impl Control {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
+    /// Returns the queue of this node's changes.
+    pub(crate) fn queue(&self) -> &ProposalQueue {
+        &self.queue
+    }
+
     /// Returns the node below.
     pub(crate) fn node(&self) -> &Node {
         &self.node
@@ -44,7 +49,11 @@ impl ControlPlane for Control {
     }
 
     fn applied_index(&self) -> u64 {
-        self.node.applied().borrow().unwrap_or(0)
+        self.node.applied_index().unwrap_or(0)
+    }
+
+    fn changed_at(&self, row: RowMark) -> u64 {
+        self.node.changes().at(row)
     }
 
     fn leader(&self) -> Option<Leader> {

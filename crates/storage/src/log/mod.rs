@@ -31,7 +31,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
+use rocksdb::{DB, DEFAULT_COLUMN_FAMILY_NAME, Direction, IteratorMode, ReadOptions};
 
 pub use self::check::OpenError;
 pub use self::queue::{Done, Failure, WriteError};
@@ -42,6 +42,7 @@ use self::queue::Queue;
 use self::writer::Writer;
 use crate::disk::{self, At, DiskError};
 use crate::identity::Identity;
+use crate::metrics::Usage;
 use crate::options;
 use crate::record::{self, Damaged};
 
@@ -233,6 +234,12 @@ impl LogDb {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns what the log takes up.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        options::usage(&self.db, &[DEFAULT_COLUMN_FAMILY_NAME])
     }
 
     /// Returns the last vote that was synced.

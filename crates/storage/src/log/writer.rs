@@ -4,12 +4,14 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rocksdb::{DB, WriteBatch, WriteOptions};
 
 use super::mark::Mark;
 use super::queue::{Batch, Change, Failure, Queue};
 use super::{Durability, keys};
+use crate::metrics::LogMeter;
 use crate::record;
 
 /// From this many entries on, a removal is one range tombstone instead of a tombstone each. Reads
@@ -23,6 +25,7 @@ pub(super) struct Writer {
     /// Number of the last write batch.
     batch: u64,
     options: WriteOptions,
+    meter: LogMeter,
 }
 
 impl Writer {
@@ -35,7 +38,7 @@ impl Writer {
     ) -> Self {
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
-        Self { db, queue, mark, batch, options }
+        Self { db, queue, mark, batch, options, meter: LogMeter::default() }
     }
 
     /// Writes until the log closes or fails.
@@ -59,6 +62,7 @@ impl Writer {
     }
 
     /// Writes and syncs one batch with everything in it.
+    #[expect(clippy::cast_precision_loss, reason = "the queue holds far fewer than 2^52 changes")]
     pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), Failure> {
         let mut rows = Rows::default();
         for queued in &batch.changes {
@@ -67,7 +71,11 @@ impl Writer {
         if let Some((index, marker)) = &batch.committed {
             rows.put(keys::COMMITTED, &keys::numbered(*index, marker));
         }
-        self.write(rows)
+        let began = Instant::now();
+        self.write(rows)?;
+        self.meter.sync.record(began.elapsed());
+        self.meter.changes.record(batch.changes.len() as f64);
+        Ok(())
     }
 
     /// Writes the identity stamp, the first batch of all.

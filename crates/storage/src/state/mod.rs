@@ -37,6 +37,7 @@ pub use self::view::View;
 use self::folder::{Folder, RemoveLater};
 use crate::disk::DiskError;
 use crate::identity::{Foreign, Identity};
+use crate::metrics::Usage;
 use crate::record::{self, Damaged};
 use crate::{disk, options};
 
@@ -179,6 +180,13 @@ impl StateDb {
     pub(crate) fn checkpoint(&self, into: &Path) -> Result<(), rocksdb::Error> {
         let _one_at_a_time = self.exchange.lock();
         Checkpoint::new(&self.current().db)?.create_checkpoint(into)
+    }
+
+    /// Returns what the state takes up.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let tables: Vec<_> = Table::ALL.iter().map(|table| table.name()).collect();
+        options::usage(&self.current().db, &tables)
     }
 
     fn current(&self) -> Arc<Store> {

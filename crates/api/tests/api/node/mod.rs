@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::{InterceptedService, InterceptorLayer};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
+use twinkeep_api::arrival::Arrivals;
 use twinkeep_api::ports::{Backends, CallerIssuer, IssueError, Issued, Ports};
 use twinkeep_api::{Peer, Services};
 use twinkeep_audit::call::Call;
@@ -60,6 +62,7 @@ pub(crate) struct TestNode {
     pub(crate) cluster: Arc<FakeCluster>,
     pub(crate) audit: Arc<Log>,
     pub(crate) clock: Arc<TestClock>,
+    pub(crate) stop: CancellationToken,
     pub(crate) channel: Channel,
     _directory: TempDir,
 }
@@ -83,6 +86,7 @@ impl TestNode {
         let control = Arc::new(MemoryControl::begun());
         let vault = Arc::new(TestVault::default());
         let cluster = Arc::new(FakeCluster::new(Arc::clone(&vault), Arc::clone(&control)));
+        let stop = CancellationToken::new();
         let ports = Ports {
             control: control.clone(),
             vault: vault.clone(),
@@ -91,9 +95,11 @@ impl TestNode {
             audit: audit.clone(),
             issuer: Arc::new(FakeIssuer),
             clock: clock.clone(),
+            stop: stop.clone(),
         };
         let channel = serve(&Services::new(CLUSTER, ports)).await;
-        let node = Self { control, vault, cluster, audit, clock, channel, _directory: directory };
+        let node =
+            Self { control, vault, cluster, audit, clock, stop, channel, _directory: directory };
         node.control.create_instance("main", MAIN, &node.vault);
         node.control.create_instance("other", OTHER, &node.vault);
         for role in ROLES {
@@ -200,6 +206,7 @@ async fn serve(services: &Services) -> Channel {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = Server::builder()
+        .layer(Arrivals)
         .layer(InterceptorLayer::new(identify as fn(Request<()>) -> Result<Request<()>, Status>))
         .add_routes(services.routes());
     let server = twinkeep_api::reflection(server);
@@ -211,6 +218,8 @@ async fn serve(services: &Services) -> Channel {
 pub(crate) type As = InterceptedService<Channel, Header>;
 
 const HEADER: &str = "x-test-caller";
+/// How many milliseconds a call waits for its turn.
+pub(crate) const WAITS: &str = "x-test-waits-ms";
 
 /// Says who calls: nobody at all (empty), a caller of this cluster, or an identity as a URI.
 #[derive(Clone)]
@@ -226,6 +235,9 @@ impl Interceptor for Header {
 }
 
 fn identify(mut request: Request<()>) -> Result<Request<()>, Status> {
+    if let Some(waits) = request.metadata().get(WAITS) {
+        std::thread::sleep(Duration::from_millis(waits.to_str().unwrap().parse().unwrap()));
+    }
     let certificate = request.metadata().get(HEADER).map(|value| {
         let text = value.to_str().unwrap();
         let identity = if text.starts_with("spiffe:") {

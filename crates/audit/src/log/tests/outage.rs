@@ -54,6 +54,20 @@ fn calls_after_the_loss_window_wait_for_the_disk() {
     assert!(is_ready(&after, Ticket::queued));
 }
 
+/// A burst is slowed down to the disk's pace before the queue is full and calls are refused.
+#[test]
+fn calls_wait_for_the_disk_while_half_of_the_queue_is_taken() {
+    let options = Options { queue_records_max: 8, ..options() };
+    let (disk, _clock, _directory, log) = hanging(&options);
+    let early: Vec<_> = (1..4).map(|n| log.append(call(n)).unwrap()).collect();
+    let crowded = log.append(call(4)).unwrap();
+    assert!(early.iter().all(|ticket| is_ready(ticket, Ticket::queued)));
+    assert!(!is_ready(&crowded, Ticket::queued));
+    disk.set(Fault::None);
+    block_on(crowded.queued()).unwrap();
+    assert!(is_ready(&log.append(call(5)).unwrap(), Ticket::queued));
+}
+
 #[test]
 fn full_queue_refuses_and_a_dropped_permit_gives_its_place_back() {
     let options = Options { queue_records_max: 3, ..options() };

@@ -1,0 +1,113 @@
+//! Encrypt at half of the capacity, with and without another caller who signs with RSA-4096 as fast as it can.
+//!
+//! Neither may starve: the callers who encrypt hardly notice, and the signer gets the processor that is left.
+
+use twinkeep_client::v1::{Algorithm, KeySpec, SignResponse};
+use twinkeep_report::Target;
+
+use super::requests::{self, SIGN};
+use super::unary;
+use crate::bench::{Bench, Effort};
+use crate::load::closed::{self, Call};
+use crate::load::open;
+use crate::load::sample::{count, median};
+use crate::load::tally::Tally;
+use crate::load::window::Window;
+use crate::load::wire::{Connection, frame};
+use crate::servers::bare::Bare;
+use crate::servers::cluster::{SIGNER, ask};
+use crate::subject::{Stage, Subject};
+
+/// Connections of those who encrypt.
+const CONNECTIONS: usize = 4;
+/// Signatures in flight.
+const SIGNS_IN_FLIGHT: usize = 16;
+
+/// What was seen with or without the signer.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    p99_us: f64,
+    /// Share of its core that the server used.
+    busy: f64,
+    signs: f64,
+    signs_refused: u64,
+}
+
+/// Without, with, without, with.
+pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+    let subject = unary::gate_pair(bench).await?.ours;
+    let sign = signer_call(bench).await?;
+    let sign_s = 1.0 / Bare::SignRsa4096.rate(bench.timing(Effort::Glance).measure)?;
+    let rate = bench.measure(&subject, Effort::Gate).await?.rate / 2.0;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..bench.rounds(Effort::Gate) {
+        without.push(encrypt(bench, &subject, rate, None).await?);
+        with.push(encrypt(bench, &subject, rate, Some(&sign)).await?);
+    }
+    let middle =
+        |seen: &[Seen], figure: fn(&Seen) -> f64| median(seen.iter().map(figure).collect());
+    let p99s = [&without, &with].map(|seen| middle(seen, |seen| seen.p99_us));
+    let left = 1.0 - middle(&without, |seen| seen.busy);
+    let signing = middle(&with, |seen| seen.signs) * sign_s;
+    let refused: u64 = with.iter().map(|seen| seen.signs_refused).sum();
+    println!(
+        "Encrypt {rate:.0}/s: p99 {:.0} us without, {:.0} us with; {:.0} signatures/s of {:.2} ms are {signing:.2} of a core, {left:.2} was left",
+        p99s[0],
+        p99s[1],
+        signing / sign_s,
+        sign_s * 1000.0,
+    );
+    let report = &mut bench.report;
+    report.add(
+        "p99 of Encrypt beside RSA-4096, to without",
+        p99s[1] / p99s[0],
+        "×",
+        Target::AtMost(1.5),
+    );
+    report.add(
+        "the signer's share of the processor left",
+        signing / left,
+        "×",
+        Target::AtLeast(0.8),
+    );
+    report.add("signatures refused", count(refused), "calls", Target::AtMost(0.0));
+    Ok(())
+}
+
+async fn signer_call(bench: &Bench) -> anyhow::Result<(Connection, Call)> {
+    let key_id = bench.nodes.create_key(&bench.follower, KeySpec::Rsa4096).await?;
+    let server = bench.nodes.server(&bench.follower, SIGNER)?;
+    let request = requests::sign(&key_id, Algorithm::RsassaPkcs1V15Sha256);
+    let _: SignResponse = ask(&server, SIGN, &request).await?;
+    let connection = Connection::open(server.address, server.tls.as_ref()).await?;
+    Ok((connection, Call::same(SIGN, frame(&request))))
+}
+
+async fn encrypt(
+    bench: &Bench,
+    subject: &Subject,
+    rate: f64,
+    signer: Option<&(Connection, Call)>,
+) -> anyhow::Result<Seen> {
+    let stage = Stage::set(bench, subject)?;
+    let connections = subject.server.connect(CONNECTIONS).await?;
+    let window = Window::new();
+    let (tally, signs) = (Tally::new(&window), Tally::new(&window));
+    let signing = async {
+        let Some((connection, call)) = signer else { return Ok(()) };
+        let connections = std::slice::from_ref(connection);
+        closed::run(connections, call, SIGNS_IN_FLIGHT, &signs).await
+    };
+    let (passed, (), ()) = tokio::try_join!(
+        stage.run(&window, bench.timing(Effort::Gate)),
+        open::run(&connections, &subject.call, rate, &tally),
+        signing,
+    )?;
+    let seconds = passed.time.as_secs_f64();
+    Ok(Seen {
+        p99_us: tally.latency_us(99.0),
+        busy: passed.server.as_secs_f64() / seconds,
+        signs: count(signs.answers()) / seconds,
+        signs_refused: signs.refusals(),
+    })
+}

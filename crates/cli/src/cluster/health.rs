@@ -1,0 +1,149 @@
+//! One sentence on the whole cluster: whether anything is wrong, and what may still go wrong.
+
+use serde::Serialize;
+
+use super::status::{Node, Zone};
+use crate::screen::Paint;
+
+/// How the cluster is as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Health {
+    /// How bad it is.
+    pub(super) level: Level,
+    /// What is wrong, or what is not known.
+    pub(super) summary: String,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum Level {
+    /// Every node is up, and any one zone may be lost.
+    Healthy,
+    /// It works, and something should be looked at.
+    Degraded,
+    /// No changes are possible, or no data node can use keys.
+    Down,
+}
+
+impl Level {
+    /// The colour that says it.
+    pub(super) fn paint(self) -> Paint {
+        match self {
+            Self::Healthy => Paint::Good,
+            Self::Degraded => Paint::Warning,
+            Self::Down => Paint::Bad,
+        }
+    }
+}
+
+impl Health {
+    pub(super) fn of(zones: &[Zone], leader_node_id: u64) -> Self {
+        let all = || zones.iter().flat_map(|zone| &zone.nodes);
+        let ids = |which: &dyn Fn(&Node) -> bool| {
+            let ids: Vec<_> =
+                all().filter(|node| which(node)).map(|n| n.node_id.to_string()).collect();
+            (!ids.is_empty()).then(|| ids.join(", "))
+        };
+        let sealed = |node: &Node| node.own.as_ref().is_some_and(|own| own.sealed);
+        let mut wrong = Vec::new();
+        wrong.extend(ids(&|node| node.is_up() == Some(false)).map(|ids| format!("silent: {ids}")));
+        wrong.extend(ids(&sealed).map(|ids| format!("sealed: {ids}")));
+        let deaf =
+            |node: &Node| !node.is_witness() && node.own.is_none() && node.is_up() != Some(false);
+        wrong.extend(ids(&deaf).map(|ids| format!("no answer to callers: {ids}")));
+        wrong.extend(
+            ids(&|node| node.is_witness() && node.is_up().is_none())
+                .map(|ids| format!("not known here: {ids}")),
+        );
+
+        let open = all().any(|node| node.own.as_ref().is_some_and(|own| !own.sealed));
+        if leader_node_id == 0 {
+            wrong.insert(0, "no leader: keys can be used, changes wait".to_owned());
+        } else {
+            let needed = zones.iter().filter(|zone| !survives(zones, &zone.zone));
+            let needed: Vec<_> = needed.map(|zone| zone.zone.as_str()).collect();
+            if !needed.is_empty() {
+                wrong.push(format!("changes would stop without zone {}", needed.join(" or ")));
+            }
+        }
+        if !open {
+            wrong.insert(0, "no node can use keys: see `twinkeep unseal`".to_owned());
+        }
+        let level = match () {
+            () if leader_node_id == 0 || !open => Level::Down,
+            () if wrong.is_empty() => Level::Healthy,
+            () => Level::Degraded,
+        };
+        let summary = match wrong.is_empty() {
+            true => "every node is up, and any one zone may be lost".to_owned(),
+            false => wrong.join("; "),
+        };
+        Self { level, summary }
+    }
+}
+
+/// Whether the voters that are up are still a majority without a zone.
+fn survives(zones: &[Zone], lost: &str) -> bool {
+    let voters = |zone: &&Zone| zone.nodes.iter().filter(|node| node.standing == "VOTER").count();
+    // A witness that nobody was asked about is taken for up: it is listed as not known.
+    let counts = |node: &&Node| node.is_up().unwrap_or(node.is_witness());
+    let up = |zone: &Zone| {
+        let voters = zone.nodes.iter().filter(|node| node.standing == "VOTER");
+        voters.filter(counts).count()
+    };
+    let all: usize = zones.iter().map(|zone| voters(&zone)).sum();
+    let left: usize = zones.iter().filter(|zone| zone.zone != lost).map(up).sum();
+    left > all / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::picture::tests::{node, zone};
+
+    fn cluster(b: [Option<(bool, u64)>; 2]) -> Vec<Zone> {
+        let up = Some((false, 42));
+        vec![
+            zone("a", vec![node(1, "DATA", up), node(2, "DATA", up)]),
+            zone("b", vec![node(3, "DATA", b[0]), node(4, "DATA", b[1])]),
+            zone("w", vec![node(5, "WITNESS", None)]),
+        ]
+    }
+
+    #[test]
+    fn cluster_that_may_lose_any_zone_is_healthy() {
+        let up = Some((false, 42));
+        let health = Health::of(&cluster([up, up]), 1);
+        assert_eq!(
+            (health.level, health.summary.as_str()),
+            (Level::Healthy, "every node is up, and any one zone may be lost")
+        );
+    }
+
+    #[test]
+    fn silent_and_sealed_nodes_are_named_with_what_may_not_happen_now() {
+        let health = Health::of(&cluster([Some((true, 42)), None]), 1);
+        assert_eq!(health.level, Level::Degraded);
+        assert_eq!(health.summary, "silent: 4; sealed: 3; changes would stop without zone a");
+    }
+
+    #[test]
+    fn without_a_leader_or_an_open_node_it_is_down() {
+        let up = Some((false, 42));
+        assert_eq!(Health::of(&cluster([up, up]), 0).level, Level::Down);
+        let sealed = vec![zone("a", vec![node(1, "DATA", Some((true, 42)))])];
+        let health = Health::of(&sealed, 1);
+        assert_eq!(health.level, Level::Down);
+        assert!(health.summary.contains("twinkeep unseal"), "{}", health.summary);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_called_silent() {
+        let up = Some((false, 42));
+        let mut zones = cluster([up, up]);
+        zones[2].nodes[0].reachable = None;
+        let health = Health::of(&zones, 1);
+        assert_eq!((health.level, health.summary.as_str()), (Level::Degraded, "not known here: 5"));
+    }
+}
