@@ -71,7 +71,7 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
             "it may have happened: look first, for example with `twinkeep key list`"
         }
         (Some(Error::Unavailable { .. } | Error::DeadlineExceeded { .. }), _) => {
-            "is the cluster running and unsealed, and are `--endpoint`, `--root` and `--certificate` right? `twinkeep context show` says what is in use"
+            "see `twinkeep cluster status`; is the cluster running and unsealed?"
         }
         (Some(Error::NotFound(_)), _) => {
             "see what there is with `twinkeep key list`, `twinkeep instance list` or `twinkeep cluster members`"
