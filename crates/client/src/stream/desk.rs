@@ -30,6 +30,8 @@ const MUTE_AFTER: Duration = Duration::from_millis(100);
 pub(crate) enum End {
     /// The node, or something before it, takes no stream.
     Refused(Status),
+    /// The node takes no stream now: it is overloaded, or this caller has as many as it may.
+    Busy(Status),
     /// It was opened, and nothing ever came back, while a single call was answered.
     Mute,
     /// The connection broke, or the node ended the stream.

@@ -3,6 +3,7 @@
 //! | how the stream ended                              | what follows at this node                      |
 //! |---------------------------------------------------|------------------------------------------------|
 //! | not taken: `UNIMPLEMENTED`, `PERMISSION_DENIED`, an HTTP error | single calls for [`SINGLE_FOR`]    |
+//! | not taken now: `RESOURCE_EXHAUSTED`               | single calls for the time that the node names, else [`BUSY_FOR`] |
 //! | opened, but silent for 1 s and until after a single call was answered | single calls for [`SINGLE_FOR`] |
 //! | broke without any answer, [`FRUITLESS_MAX`] times in a row | the same, if a single call succeeds   |
 //! | no connection                                     | the next call tries again                      |
@@ -31,12 +32,14 @@ use super::desk::{Desk, End};
 use super::kind::{Streamed, answer_of};
 use super::reader;
 use super::waiting::{Heard, Waiting, patiently};
-use crate::error::never_sent;
+use crate::error::{never_sent, retry_after};
 use crate::node::Node;
 use crate::trace::{Trace, timed};
 
 /// How long calls go one by one before a stream is tried again.
 const SINGLE_FOR: Duration = Duration::from_secs(60);
+/// The same where a node takes no stream now and names no time: streams of this caller have to end first.
+const BUSY_FOR: Duration = Duration::from_secs(5);
 /// Streams in a row that broke without any answer, after which calls go one by one.
 const FRUITLESS_MAX: u32 = 2;
 /// Longest time that a node gives to a call.
@@ -165,21 +168,25 @@ impl Current {
             self.fruitless = 0;
         }
         match end {
-            Some(End::Refused(status)) => self.single(false, status.message()),
-            Some(End::Mute) => self.single(false, "no answer comes back on it"),
+            Some(End::Refused(status)) => self.single(SINGLE_FOR, false, status.message()),
+            Some(End::Busy(status)) => {
+                let after = retry_after(&status).unwrap_or(BUSY_FOR).min(SINGLE_FOR);
+                self.single(after, false, status.message());
+            }
+            Some(End::Mute) => self.single(SINGLE_FOR, false, "no answer comes back on it"),
             Some(End::Broke(status)) if !answered && !never_sent(&status) => {
                 self.fruitless += 1;
                 if self.fruitless >= FRUITLESS_MAX {
-                    self.single(true, status.message());
+                    self.single(SINGLE_FOR, true, status.message());
                 }
             }
             Some(End::Broke(_) | End::Retired) | None => {}
         }
     }
 
-    fn single(&mut self, trial: bool, why: &str) {
-        tracing::debug!(why, "no crypto stream to this node for now: calls go one by one");
-        self.single_until = Some(Instant::now() + SINGLE_FOR);
+    fn single(&mut self, time: Duration, trial: bool, why: &str) {
+        tracing::debug!(?time, why, "no crypto stream to this node for now: calls go one by one");
+        self.single_until = Some(Instant::now() + time);
         self.trial = trial;
     }
 }
@@ -188,7 +195,7 @@ impl Current {
 pub(crate) fn status_of(end: End) -> Option<Status> {
     match end {
         End::Broke(status) => Some(status),
-        End::Refused(_) | End::Mute | End::Retired => None,
+        End::Refused(_) | End::Busy(_) | End::Mute | End::Retired => None,
     }
 }
 
@@ -242,4 +249,41 @@ where
         lane.single_ended(answer.is_ok());
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::with_retry_after;
+
+    fn learnt(end: End) -> Current {
+        let (mut current, desk) = (Current::default(), Desk::new());
+        desk.end(end);
+        current.learn(&desk);
+        current
+    }
+
+    fn single_for(current: &Current) -> Duration {
+        current.single_until.map_or(Duration::ZERO, |until| until - Instant::now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn busy_node_says_for_how_long_and_no_longer_than_one_without_streams() {
+        let busy = |after_ms| {
+            let status = Status::resource_exhausted("too many streams");
+            single_for(&learnt(End::Busy(with_retry_after(status, after_ms))))
+        };
+        assert_eq!(busy(250), Duration::from_millis(250));
+        assert_eq!(busy(0), BUSY_FOR);
+        assert_eq!(busy(u32::MAX), SINGLE_FOR);
+        assert_eq!(single_for(&learnt(End::Refused(Status::unimplemented("")))), SINGLE_FOR);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn busy_node_is_no_broken_stream() {
+        let current = learnt(End::Busy(Status::resource_exhausted("too many streams")));
+        assert_eq!((current.fruitless, current.trial), (0, false));
+        let current = learnt(End::Broke(Status::unavailable("the stream ended")));
+        assert_eq!((current.fruitless, single_for(&current)), (1, Duration::ZERO));
+    }
 }

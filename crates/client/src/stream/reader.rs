@@ -94,15 +94,16 @@ async fn gather(
     .await
 }
 
-/// Tells a stream that is not taken from one that broke.
+/// Tells a stream that is not taken, for now or at all, from one that broke.
 ///
-/// Codes that a node uses for opening alone mean the former, and so do those that gRPC libraries put in
+/// Codes that a node uses for opening alone mean that it is not, and so do those that gRPC libraries put in
 /// place of an HTTP error: there is a proxy.
 fn ended(status: Status, answered: bool) -> End {
     if local(&status) {
         return End::Broke(status);
     }
     match status.code() {
+        Code::ResourceExhausted if !answered => End::Busy(status),
         Code::Unimplemented
         | Code::PermissionDenied
         | Code::Unauthenticated

@@ -251,12 +251,7 @@ impl State {
                 status.metadata_mut().insert(metadata::NOT_DONE, "1".parse().unwrap());
                 Err(status)
             }
-            Way::Busy(retry_after_ms) => {
-                let mut status = Status::new(Code::ResourceExhausted, "busy, as the test says");
-                let after = u64::from(retry_after_ms).into();
-                status.metadata_mut().insert(metadata::PUSHBACK_MS, after);
-                Err(status)
-            }
+            Way::Busy(retry_after_ms) => Err(busy(retry_after_ms)),
             Way::Silent => std::future::pending().await,
             Way::Slow(time) => {
                 tokio::time::sleep(time).await;
@@ -331,6 +326,13 @@ macro_rules! service {
             )*
             $(
                 fn $unused<'life, 'call>(&'life self, _: Request<v1::$unused_ask>) -> Answering<'call, v1::$unused_answer>
+/// A refusal with a time to come back; 0 stands for none.
+fn busy(retry_after_ms: u32) -> Status {
+    let mut status = Status::resource_exhausted("busy, as the test says");
+    status.metadata_mut().insert(metadata::PUSHBACK_MS, u64::from(retry_after_ms).into());
+    status
+}
+
                 where
                     'life: 'call,
                     Self: 'call,

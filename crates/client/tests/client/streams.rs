@@ -198,6 +198,37 @@ async fn node_without_streams_is_called_one_by_one_and_not_asked_again_soon() {
     }
 }
 
+/// A node that took no stream for the moment was taken for one whose streams break, so that two such moments turned
+/// streams off for a minute.
+#[tokio::test]
+async fn node_that_takes_no_stream_now_is_called_one_by_one_until_it_says() {
+    let cluster = Cluster::new();
+    let node = cluster.node();
+    let client = cluster.client(&[&node]);
+    for moment in 1..=3 {
+        node.streams(Streams::Busy(400));
+        let began = Instant::now();
+        many(&client, 20).await;
+        many(&client, 20).await;
+        assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
+        assert_eq!((node.seen().len(), streamed(&node)), (40 * moment, 0));
+        assert_eq!(count(&node.tally().opened), moment);
+        sleep(Duration::from_millis(450)).await;
+    }
+    node.streams(Streams::Take);
+    many(&client, 20).await;
+    assert_eq!(streamed(&node), 20);
+
+    // Without a time it is not asked again at once either.
+    let node = cluster.node();
+    node.streams(Streams::Busy(0));
+    let client = cluster.client(&[&node]);
+    many(&client, 20).await;
+    sleep(Duration::from_millis(300)).await;
+    many(&client, 20).await;
+    assert_eq!((node.seen().len(), count(&node.tally().opened)), (40, 1));
+}
+
 #[tokio::test]
 async fn stream_that_swallows_calls_is_left_within_the_time_of_a_call() {
     let cluster = Cluster::new();

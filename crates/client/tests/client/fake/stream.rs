@@ -13,7 +13,7 @@ use twinkeep_client::v1::crypto_stream_request::Body;
 use twinkeep_client::v1::crypto_stream_response::Result as Given;
 use twinkeep_proto::metadata;
 
-use super::{Seen, State, Way, data_key, decrypted, encrypted};
+use super::{Seen, State, Way, busy, data_key, decrypted, encrypted};
 
 pub(crate) type CallAnswers =
     Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::CryptoStreamResponse, Status>> + Send>>;
@@ -25,6 +25,8 @@ pub(crate) enum Streams {
     Take,
     /// Takes none.
     Refuse(Code),
+    /// Takes none now, and says in how many milliseconds to come again, if not 0.
+    Busy(u32),
     /// Opens them and never answers.
     Mute,
     /// Gathers so many calls and answers them last first.
@@ -65,8 +67,10 @@ type Calls = Streaming<v1::CryptoStreamRequest>;
 pub(super) fn serve(state: Arc<State>, calls: Calls) -> Result<CallAnswers, Status> {
     state.tally.opened.fetch_add(1, Ordering::SeqCst);
     let streams = *state.streams.lock().unwrap();
-    if let Streams::Refuse(code) = streams {
-        return Err(Status::new(code, "no streams, as the test says"));
+    match streams {
+        Streams::Refuse(code) => return Err(Status::new(code, "no streams, as the test says")),
+        Streams::Busy(after_ms) => return Err(busy(after_ms)),
+        _ => {}
     }
     let (sender, receiver) = mpsc::channel(256);
     tokio::spawn(async move {
@@ -114,7 +118,7 @@ impl Server {
                         self.sender.send(Ok(respond(id, given.clone()))).await.unwrap();
                     }
                 }
-                (_, Streams::Take | Streams::Refuse(_)) => self.take(call),
+                (_, Streams::Take | Streams::Refuse(_) | Streams::Busy(_)) => self.take(call),
             }
         }
     }
