@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::budget::Budget;
 use crate::client::{Client, Shared};
+use crate::connect::Dialler;
 use crate::latency::Latency;
 use crate::pool::{Dial, Pool};
 use crate::topology;
@@ -224,7 +225,8 @@ impl Builder {
         for (address, _) in &self.endpoints {
             check_endpoint(address)?;
         }
-        let dial = dial(connector, self.keep_alive);
+        let dialler = Dialler::new(connector, self.connect_limit);
+        let dial = dial(dialler, self.keep_alive);
         let pool = Pool::new(&self.endpoints, self.zone, self.crypto_stream, dial);
         let pool = pool.map_err(|error| BuildError::Endpoint(error.to_string()))?;
         let shared = Arc::new(Shared {
@@ -267,7 +269,7 @@ impl Builder {
     }
 }
 
-fn dial(connector: Connector, keep_alive: Duration) -> Dial {
+fn dial(dialler: Dialler, keep_alive: Duration) -> Dial {
     Box::new(move |address| {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .http2_keep_alive_interval(keep_alive)
@@ -276,7 +278,7 @@ fn dial(connector: Connector, keep_alive: Duration) -> Dial {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .user_agent(concat!("twinkeep-client/", env!("CARGO_PKG_VERSION")))?;
-        Ok(endpoint.connect_with_connector_lazy(connector.clone()))
+        Ok(endpoint.connect_with_connector_lazy(dialler.clone()))
     })
 }
 

@@ -3,6 +3,7 @@
 //! | what came of an attempt          | crypto, batch, read        | repeatable      | once     |
 //! |----------------------------------|----------------------------|-----------------|----------|
 //! | never sent (no connection)       | next node                  | next node       | next node |
+//! | never sent, over a certificate   | next node⁴                 | next node⁴      | next node⁴ |
 //! | sent, connection broke           | next node¹                 | next node       | fails, outcome unknown |
 //! | `UNAVAILABLE`                    | next node¹                 | leader or next node | fails, outcome unknown³ |
 //! | `RESOURCE_EXHAUSTED` with a time | later, next node¹          | fails           | fails    |
@@ -13,6 +14,7 @@
 //! ¹ At most [`ATTEMPTS_MAX`] attempts, each but the first at the cost of a token of the budget.
 //! ² `DATA_LOSS` is said before anything is done; an answer that was damaged on its way is not sent for again.
 //! ³ Unless the service vouches that nothing was changed: then next node.
+//! ⁴ Until that was so at all of them: then it fails, since no time mends a certificate.
 //!
 //! When all nodes have been tried, it waits a moment and begins again, until the call's time is over. A
 //! call bound to one node gets one attempt.
@@ -35,6 +37,7 @@ use crate::error::{Error, Outcome, local, never_sent, not_done, retry_after};
 use crate::message::{Answer, Mismatch};
 use crate::node::Node;
 use crate::pool::Avoid;
+use crate::refusal::Refusal;
 use crate::safety::Safety;
 
 /// Attempts of a call that uses keys or reads.
@@ -93,6 +96,7 @@ pub(crate) async fn call<A: Answer>(
         attempts: 0,
         hedges: 0,
         maybe_done: false,
+        refused: Vec::new(),
         last: None,
     };
     race.run(begun).await
@@ -133,7 +137,10 @@ struct Race<'a, A> {
     hedges: u32,
     /// Whether an attempt left whose end is not known.
     maybe_done: bool,
-    last: Option<Status>,
+    /// The nodes that a certificate kept the call from.
+    refused: Vec<(Arc<Node>, Refusal)>,
+    /// What went wrong last, and where.
+    last: Option<(Arc<Node>, Status)>,
 }
 
 /// What to do after an attempt failed.
@@ -159,7 +166,7 @@ impl<'a, A: Answer> Race<'a, A> {
             Begun::Failed(node, status) => {
                 self.count(&node);
                 let after = self.failed(&node, &status);
-                self.last = Some(status);
+                self.last = Some((node, status));
                 self.go_on(after, None)?
             }
         };
@@ -295,7 +302,7 @@ impl<'a, A: Answer> Race<'a, A> {
                 // A damaged answer is one: what was asked for was done.
                 self.maybe_done |= answered && self.terms.safety.writes();
                 let after = self.failed(&node, &status);
-                self.last = Some(status);
+                self.last = Some((node, status));
                 Err(after)
             }
         }
@@ -319,7 +326,10 @@ impl<'a, A: Answer> Race<'a, A> {
             node.unreachable();
             self.shared.pool.depose(node);
             self.attempts -= 1;
-            return self.unless_bound();
+            return match Refusal::of(&node.address, status) {
+                Some(refusal) => self.refused(node, refusal),
+                None => self.unless_bound(),
+            };
         }
         if local(status) {
             node.failed();
@@ -356,6 +366,19 @@ impl<'a, A: Answer> Race<'a, A> {
         }
     }
 
+    /// Notes that a certificate keeps the call from a node; goes on while there are others.
+    fn refused(&mut self, node: &Arc<Node>, refusal: Refusal) -> After {
+        if !self.is_refused(node) {
+            self.refused.push((Arc::clone(node), refusal));
+        }
+        let everywhere = self.avoid.tried.iter().all(|tried| self.is_refused(tried));
+        if everywhere && self.choose().is_none() { After::Fail } else { self.unless_bound() }
+    }
+
+    fn is_refused(&self, node: &Arc<Node>) -> bool {
+        self.refused.iter().any(|(refused, _)| Arc::ptr_eq(refused, node))
+    }
+
     /// Learns from an `UNAVAILABLE`: where the leader is, or that a node should not use keys.
     fn follow(&self, node: &Arc<Node>, status: &Status) {
         let hint = status.metadata().get(metadata::LEADER).and_then(|hint| hint.to_str().ok());
@@ -389,18 +412,42 @@ impl<'a, A: Answer> Race<'a, A> {
     }
 
     fn error(&self) -> Error {
-        let missing = Status::unavailable("no node could be asked");
-        let status = self.last.as_ref().unwrap_or(&missing);
-        Error::of(status, self.attempts.max(1), self.outcome(), self.terms.limit)
+        self.told(self.outcome()).unwrap_or_else(|| Error::Unavailable {
+            message: "no node could be asked".to_owned(),
+            attempts: 1,
+            outcome: self.outcome(),
+        })
+    }
+
+    /// Returns what went wrong last.
+    fn told(&self, outcome: Outcome) -> Option<Error> {
+        let (node, status) = self.last.as_ref()?;
+        // An earlier attempt may have done it, which is the more important to say.
+        if outcome == Outcome::NotDone
+            && let Some(refusal) = Refusal::of(&node.address, status)
+        {
+            let others = self.refused.len().saturating_sub(1);
+            return Some(Error::CertificateRefused { refusal, others });
+        }
+        Some(match Error::of(status, self.attempts.max(1), outcome, self.terms.limit) {
+            // A certificate that ended while its connection was open: each node goes by its own clock.
+            Error::Unauthenticated(message) => {
+                Error::Unauthenticated(format!("{}: {message}", node.address))
+            }
+            error => error,
+        })
     }
 
     fn out_of_time(&self) -> Error {
         // Attempts that are still open have left, as far as can be told.
         let open = self.terms.safety.writes() && !self.open.is_empty();
         let outcome = if open { Outcome::Unknown } else { self.outcome() };
-        let message = match &self.last {
-            Some(status) => Error::of(status, self.attempts, outcome, self.terms.limit).to_string(),
-            None => "the nodes that were asked are silent".to_owned(),
+        let message = match (self.told(outcome), self.refused.last()) {
+            (Some(last @ Error::CertificateRefused { .. }), _) => last.to_string(),
+            // Somebody can do something about the one, while the other may come back.
+            (Some(last), Some((_, refusal))) => format!("{last}; {refusal}"),
+            (Some(last), None) => last.to_string(),
+            (None, _) => "the nodes that were asked are silent".to_owned(),
         };
         Error::DeadlineExceeded { limit: self.terms.limit, message, outcome }
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tonic::{Code, ConnectError, Status};
 use twinkeep_proto::metadata;
 
+use crate::refusal::Refusal;
+
 /// Whether a call that failed may have happened all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -24,6 +26,15 @@ pub enum Error {
     /// The service does not know the caller.
     #[error("{0}")]
     Unauthenticated(String),
+    /// A certificate keeps the call from every node: the caller's, which they refuse, or theirs, which this client
+    /// refuses. The call did not leave, and will not before somebody changes something.
+    #[error("{refusal}{}; {}", in_vain(*.others), .refusal.way_out())]
+    CertificateRefused {
+        /// At the node that was tried last: who refuses whose, why, and what to do.
+        refusal: Refusal,
+        /// How many other nodes were tried, and ended alike.
+        others: usize,
+    },
     /// The caller may not do this, or what it names does not exist.
     #[error("{0}")]
     Denied(String),
@@ -111,6 +122,7 @@ impl Error {
             Self::Exhausted { retry_after, .. } => retry_after.is_some(),
             Self::Invalid(_)
             | Self::Unauthenticated(_)
+            | Self::CertificateRefused { .. }
             | Self::Denied(_)
             | Self::NotFound(_)
             | Self::Exists(_)
@@ -141,6 +153,7 @@ impl Error {
             | Self::Other { outcome, .. } => *outcome,
             Self::Invalid(_)
             | Self::Unauthenticated(_)
+            | Self::CertificateRefused { .. }
             | Self::Denied(_)
             | Self::NotFound(_)
             | Self::Exists(_)
@@ -174,6 +187,14 @@ impl Error {
             Code::Internal => Self::Internal { message, outcome },
             code => Self::Other { code, message, outcome },
         }
+    }
+}
+
+fn in_vain(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => " (another node was tried in vain)".to_owned(),
+        others => format!(" ({others} other nodes were tried in vain)"),
     }
 }
 

@@ -30,6 +30,8 @@
 //! - **Prefers the near zone**, and among its nodes the one with the fewest open calls.
 //! - **Avoids failing nodes.** Three failures in a row, or a refused connection, eject a node for a
 //!   while; then one call tries it again.
+//! - **Says at once which certificate is refused**, where, by whom and why, if it is at every node
+//!   ([`Error::CertificateRefused`]); no time mends that.
 //! - **Tries again where that is safe** ([`Safety`]): on another node, in another zone first, within a
 //!   retry budget that keeps a brown-out from being amplified.
 //! - **Hedges.** A crypto call without an answer after max(10 ms, 2 × p95) is sent to the other zone as
@@ -49,6 +51,7 @@ mod budget;
 mod builder;
 mod call;
 mod client;
+mod connect;
 mod data_keys;
 mod error;
 mod exchange;
@@ -57,6 +60,7 @@ mod latency;
 mod message;
 mod node;
 mod pool;
+mod refusal;
 mod safety;
 mod stream;
 mod sums;
@@ -68,6 +72,7 @@ pub use client::Client;
 pub use data_keys::{DataKeyError, DataKeyOptions, DataKeys};
 pub use error::{Error, Outcome};
 pub use exchange::Answers;
+pub use refusal::{Fault, Refusal, Refuser};
 pub use safety::Safety;
 /// What a message under a data key is bound to.
 pub use twinkeep_envelope::Context;

@@ -28,10 +28,12 @@ use twinkeep_proto::v1::cluster_service_server::{ClusterService, ClusterServiceS
 use twinkeep_proto::v1::crypto_service_server::{CryptoService, CryptoServiceServer};
 use twinkeep_proto::v1::key_service_server::{KeyService, KeyServiceServer};
 
+mod shy;
 mod stream;
 
 pub(crate) use stream::{Streams, Tally, count};
 
+use shy::Shy;
 use stream::CallAnswers;
 
 /// What a node does with calls.
@@ -145,14 +147,32 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new() -> Self {
-        let (id, validity) = (id(), validity());
+        Self::with_callers_of(id())
+    }
+
+    /// A cluster whose nodes trust the caller authority of some cluster, for callers of their own.
+    pub(crate) fn with_callers_of(cluster: ClusterId) -> Self {
         Self {
-            callers: Authority::create(id, validity).unwrap(),
-            endpoints: Authority::create(id, validity).unwrap(),
+            callers: Authority::create(cluster, validity()).unwrap(),
+            endpoints: Authority::create(id(), validity()).unwrap(),
         }
     }
 
     pub(crate) fn node(&self) -> Node {
+        self.node_at("127.0.0.1:0", false)
+    }
+
+    /// A node in the place of one that was killed.
+    pub(crate) fn node_instead_of(&self, killed: &Node) -> Node {
+        self.node_at(&killed.address, false)
+    }
+
+    /// A node that is silent until the client has said something.
+    pub(crate) fn shy_node(&self) -> Node {
+        self.node_at("127.0.0.1:0", true)
+    }
+
+    fn node_at(&self, address: &str, is_shy: bool) -> Node {
         let key = PrivateKey::generate().unwrap();
         let hosts = Hosts { addresses: vec!["127.0.0.1".parse().unwrap()], ..Hosts::default() };
         let (node, first) = (NodeId::new(1).unwrap(), Incarnation::FIRST);
@@ -172,17 +192,18 @@ impl Cluster {
         });
         let runtime = RuntimeBuilder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = bind(address);
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let serving = Arc::clone(&state);
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let incoming = incoming(listener, config, Limits::default());
             Server::builder()
                 .add_service(CryptoServiceServer::from_arc(Arc::clone(&serving)))
                 .add_service(KeyServiceServer::from_arc(Arc::clone(&serving)))
                 .add_service(ClusterServiceServer::from_arc(serving))
-                .serve_with_incoming(incoming(listener, config, Limits::default()))
+                .serve_with_incoming(incoming.map(|ready| ready.map(|one| Shy::new(one, is_shy))))
                 .await
         });
         Node { address, state, runtime: Some(runtime) }
@@ -205,15 +226,25 @@ impl Cluster {
 
     /// A builder that knows the root and its zone alone.
     pub(crate) fn bare_builder(&self) -> Builder {
-        let root = pem::certificates(from_ref(self.endpoints.root()));
-        Client::builder().root(root).zone("zone-a")
+        Client::builder().root(self.root()).zone("zone-a")
+    }
+
+    /// The root of endpoints, in PEM.
+    pub(crate) fn root(&self) -> String {
+        pem::certificates(from_ref(self.endpoints.root()))
     }
 
     /// A fresh certificate and private key of a caller, in PEM.
     pub(crate) fn identity(&self) -> (Vec<u8>, Vec<u8>) {
+        self.identity_for(Duration::from_secs(3600))
+    }
+
+    /// The same with a certificate that ends soon.
+    pub(crate) fn identity_for(&self, lifetime: Duration) -> (Vec<u8>, Vec<u8>) {
         let key = PrivateKey::generate().unwrap();
         let name = "app".parse().unwrap();
-        let certificate = self.callers.issue_caller(&key.public_key(), name, short()).unwrap();
+        let validity = Validity::starting(now(), lifetime);
+        let certificate = self.callers.issue_caller(&key.public_key(), name, validity).unwrap();
         let chain = pem::certificates(&[certificate]);
         (chain.into(), pem::danger_private_key(&key).as_bytes().to_vec())
     }
@@ -233,6 +264,19 @@ fn validity() -> Validity {
 
 fn short() -> Validity {
     Validity::starting(now(), Duration::from_secs(3600))
+}
+
+/// Listens, as soon as who was killed there is gone.
+fn bind(address: &str) -> std::net::TcpListener {
+    let began = std::time::Instant::now();
+    loop {
+        match std::net::TcpListener::bind(address) {
+            Err(_) if began.elapsed() < Duration::from_secs(5) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            bound => return bound.unwrap(),
+        }
+    }
 }
 
 /// An address where nobody listens.
@@ -282,6 +326,13 @@ impl State {
     }
 }
 
+/// A refusal with a time to come back; 0 stands for none.
+fn busy(retry_after_ms: u32) -> Status {
+    let mut status = Status::resource_exhausted("busy, as the test says");
+    status.metadata_mut().insert(metadata::PUSHBACK_MS, u64::from(retry_after_ms).into());
+    status
+}
+
 type Answering<'a, A> = Pin<Box<dyn Future<Output = Result<Response<A>, Status>> + Send + 'a>>;
 
 /// The token of a request that has one.
@@ -326,13 +377,6 @@ macro_rules! service {
             )*
             $(
                 fn $unused<'life, 'call>(&'life self, _: Request<v1::$unused_ask>) -> Answering<'call, v1::$unused_answer>
-/// A refusal with a time to come back; 0 stands for none.
-fn busy(retry_after_ms: u32) -> Status {
-    let mut status = Status::resource_exhausted("busy, as the test says");
-    status.metadata_mut().insert(metadata::PUSHBACK_MS, u64::from(retry_after_ms).into());
-    status
-}
-
                 where
                     'life: 'call,
                     Self: 'call,

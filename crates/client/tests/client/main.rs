@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test, in helpers too")]
 
+mod certificates;
 mod data_keys;
 mod failover;
 mod fake;

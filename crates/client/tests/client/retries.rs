@@ -41,7 +41,10 @@ async fn refusal_is_final_and_nobody_else_is_asked() {
         one.forget();
         let error = client.encrypt(hello()).await.unwrap_err();
         assert!(!error.is_retryable(), "{error:?}");
-        assert_eq!(error.to_string(), "as the test says");
+        // Whether a certificate has ended is a matter of the node's clock.
+        let address = format!("{}: ", one.address);
+        let address = if code == Code::Unauthenticated { address } else { String::new() };
+        assert_eq!(error.to_string(), address + "as the test says");
         assert_eq!((one.seen().len(), two.seen().len()), (1, 0), "{code:?}");
     }
 }
