@@ -43,7 +43,7 @@ fn code(error: &anyhow::Error) -> u8 {
     };
     match error {
         Error::Invalid(_) | Error::Exhausted { retry_after: None, .. } => 2,
-        Error::Unauthenticated(_) | Error::Denied(_) => 3,
+        Error::Unauthenticated(_) | Error::CertificateRefused { .. } | Error::Denied(_) => 3,
         Error::NotFound(_) | Error::Exists(_) | Error::Precondition(_) | Error::Aborted(_) => 4,
         error if error.is_retryable() => match error.outcome() {
             Outcome::NotDone => 5,
@@ -67,6 +67,9 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
         (Some(Error::Unauthenticated(_)), _) => {
             "an admin issues a certificate with `twinkeep access issue-certificate`"
         }
+        (Some(Error::CertificateRefused { .. }), _) => {
+            "`twinkeep context show` says which certificate, private key and root are used"
+        }
         (Some(error), _) if error.is_retryable() && error.outcome() == Outcome::Unknown => {
             "it may have happened: look first, for example with `twinkeep key list`"
         }
@@ -87,10 +90,29 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use twinkeep_client::{Fault, Refusal, Refuser};
+
     use super::*;
 
     fn code_of(error: Error) -> u8 {
         code(&anyhow::Error::from(error).context("the key was not made"))
+    }
+
+    fn refused() -> Error {
+        let (address, by) = ("127.0.1.1:7100".to_owned(), Refuser::Node);
+        let refusal = Refusal { address, by, fault: Fault::NotValidNow };
+        Error::CertificateRefused { refusal, others: 3 }
+    }
+
+    #[test]
+    fn refused_certificate_is_one_line_and_the_next_says_where_it_comes_from() {
+        let error = anyhow::Error::from(refused());
+        let line = format!("{error:#}");
+        for part in ["127.0.1.1:7100 refuses", "expired", "issue-certificate NAME", "3 other nodes"]
+        {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(advice(&error).is_some_and(|advice| advice.contains("twinkeep context show")));
     }
 
     #[test]
@@ -100,6 +122,7 @@ mod tests {
         assert_eq!(code_of(Error::Invalid(text())), 2);
         assert_eq!(code_of(Error::Denied(text())), 3);
         assert_eq!(code_of(Error::Unauthenticated(text())), 3);
+        assert_eq!(code_of(refused()), 3);
         assert_eq!(code_of(Error::NotFound(text())), 4);
         assert_eq!(code_of(Error::Aborted(text())), 4);
         let exhausted = |retry_after| Error::Exhausted { message: text(), retry_after };

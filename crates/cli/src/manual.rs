@@ -15,7 +15,7 @@ Exit codes:
   0  done
   1  failed: a file, the configuration, the service's inside; a wrong signature
   2  wrong usage, or the service found the request wrong
-  3  not allowed, or the caller is unknown
+  3  not allowed, the caller is unknown, or a certificate is refused
   4  the state forbids it: not found, exists, disabled, changed by another
   5  not available now and nothing happened: try again
   6  no answer, and it may have happened: look before trying again

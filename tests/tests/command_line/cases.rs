@@ -46,6 +46,8 @@ impl Case {
 }
 
 const AWAY: &str = "--endpoint 127.0.0.1:1 --timeout 1";
+/// Somebody whose certificate the nodes do not take.
+const STRANGER: &str = "--certificate {node-certificate} --private-key {node-key}";
 const LOOK: &str = "twinkeep cluster status";
 const KEYS: &str = "twinkeep key list";
 
@@ -73,12 +75,12 @@ pub(crate) const CASES: &[Case] = &[
     other("decrypt").refuses("{folder}/none", 1, "No such file"),
     one("instance create", "test-{n} --as admin").refuses("main --as admin", 4, "exists"),
     one("instance describe", "{instance}").refuses("{no-instance}", 4, "twinkeep instance list"),
-    one("instance list", "").refuses(AWAY, 5, LOOK),
+    one("instance list", "").refuses("--root {no-root}", 3, "check `root`"),
     one("access issue-certificate", "caller-{n} --out {folder}/caller-{n} --as admin")
         .refuses("caller-x --out {folder}/caller-x", 3, "--as admin"),
     one("access grant", "caller-{n} --role KEY_USER --as admin").refuses("x --role KING --as admin", 2, "KEY_ADMIN"),
     one("access revoke", "caller-{n} --role KEY_USER --as admin").refuses("caller-x --role ADMIN", 3, "--as admin"),
-    one("access list", "--as admin").refuses(AWAY, 5, LOOK),
+    one("access list", "--as admin").refuses(STRANGER, 3, "twinkeep access issue-certificate NAME"),
     one("cluster status", "").refuses(AWAY, 5, LOOK),
     one("cluster watch", "--interval 0.2 --count 2").streams().refuses("--interval 0", 2, "0.1 to 3600"),
     one("cluster members", "").refuses(AWAY, 5, LOOK),

@@ -97,6 +97,10 @@ impl Furnished {
             ("passphrase", self.cluster.path("passphrase")),
             ("bundle", self.cluster.path("callers").join("recovery-bundle")),
             ("audit", self.cluster.data(self.cluster.node("b1")?).join("audit")),
+            // A certificate that no endpoint is below, and one of a node, which is no caller.
+            ("no-root", self.cluster.path("callers").join("app.pem")),
+            ("node-certificate", self.cluster.data(self.cluster.node("b1")?).join("node.pem")),
+            ("node-key", self.cluster.data(self.cluster.node("b1")?).join("node.key")),
         ];
         for (name, path) in &paths {
             self.put_path(name, path);

@@ -22,10 +22,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use twinkeep_client::Client;
+use twinkeep_client::{BuildError, Client, Error};
+use twinkeep_pki::credential::CredentialError;
 
 use crate::dev::layout::Layout;
-use crate::output::Format;
+use crate::output::{Format, time};
 use file::{Config, DEV, Endpoint, File};
 
 /// Who calls in a development cluster unless `--as` says otherwise.
@@ -100,7 +101,9 @@ impl Context {
             );
         }
         let addresses: Vec<_> = config.endpoints.iter().map(|node| node.address.clone()).collect();
-        let mut client = config.builder().build().context("cannot make a client")?;
+        let certificate = config.certificate.clone().unwrap_or_default();
+        let built = config.builder().build();
+        let mut client = built.map_err(|error| not_built(error, &certificate))?;
         if let Some(address) = self.pinned() {
             // A client of one node learns of the leader and would call it too.
             client = client.at(address).with_context(|| format!("`{address}` is no address"))?;
@@ -257,6 +260,52 @@ impl Context {
     }
 }
 
+/// Says why there is no client. A certificate that is not valid now would be refused by every node, so it ends the
+/// command as that does.
+fn not_built(error: BuildError, certificate: &Path) -> anyhow::Error {
+    use CredentialError::Validity;
+    let BuildError::Identity(Validity { not_before_unix, not_after_unix, now_unix }) = error else {
+        return anyhow::Error::from(error).context("cannot make a client");
+    };
+    let what = match now_unix > not_after_unix {
+        true => "has expired",
+        false => "is not valid yet",
+    };
+    let time = |unix: u64| time(unix.saturating_mul(1000));
+    let (from, to, now) = (time(not_before_unix), time(not_after_unix), time(now_unix));
+    Error::Unauthenticated(format!(
+        "the caller's certificate {} {what}: it is valid from {from} to {to}, and now it is {now}",
+        certificate.display()
+    ))
+    .into()
+}
+
 fn dev_home() -> PathBuf {
     env::var_os("TWINKEEP_HOME").map_or_else(|| ".dev".into(), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_certificate_that_is_not_valid_now_is_named_with_times_that_people_read() {
+        for (now_unix, what, now) in [
+            (1_800_000_001, "has expired", "2027-01-15T08:00:01Z"),
+            (1_799_989_999, "is not valid yet", "2027-01-15T05:13:19Z"),
+        ] {
+            let (not_before_unix, not_after_unix) = (1_799_990_000, 1_800_000_000);
+            let error = CredentialError::Validity { not_before_unix, not_after_unix, now_unix };
+            let error = not_built(BuildError::Identity(error), Path::new("prod/app.pem"));
+            // Nodes would say that they do not know the caller.
+            assert!(matches!(error.downcast_ref(), Some(Error::Unauthenticated(_))), "{error:#}");
+            let expected = format!(
+                "the caller's certificate prod/app.pem {what}: it is valid from 2027-01-15T05:13:20Z to \
+                 2027-01-15T08:00:00Z, and now it is {now}"
+            );
+            assert_eq!(format!("{error:#}"), expected);
+        }
+        let other = not_built(BuildError::NoEndpoint, Path::new(""));
+        assert!(format!("{other:#}").starts_with("cannot make a client: "), "{other:#}");
+    }
 }
