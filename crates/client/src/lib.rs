@@ -87,6 +87,19 @@ struct Readme;
 use bytes::Bytes;
 use zeroize::Zeroize;
 
+/// Tells whether bytes begin as a ciphertext of a key of spec AES_256; one is enough. Those of RSA keys begin with
+/// anything.
+///
+/// ```
+/// assert!(twinkeep_client::begins_ciphertext(b"\xcb"));
+/// assert!(!twinkeep_client::begins_ciphertext(b"a plain text"));
+/// ```
+#[must_use]
+pub fn begins_ciphertext(bytes: &[u8]) -> bool {
+    use twinkeep_envelope::{Malformed, ciphertext::Header};
+    !bytes.is_empty() && Header::parse(bytes) != Err(Malformed::Magic)
+}
+
 /// Overwrites secret bytes of an answer, if nobody else holds them.
 ///
 /// Returns whether it did: other clones of the same [`Bytes`] keep them alive. An answer that came over a stream
