@@ -42,8 +42,7 @@ impl Status {
         say(
             &format!(
                 "node {asked_node_id} answered: {committed_index} of {last_log_index} log entries committed, \
-                 {applied_index} applied, clock {}",
-                self.cluster_time
+                 {applied_index} applied"
             ),
             Paint::Dim,
         );
@@ -257,7 +256,7 @@ pub(super) mod tests {
 cluster clu-00, incarnation 1, version 1
 degraded: silent: 4; sealed: 3; changes would stop without zone a
 node 1 leads in term 3
-node 1 answered: 42 of 42 log entries committed, 42 applied, clock 2026-11-22T22:00:00Z
+node 1 answered: 42 of 42 log entries committed, 42 applied
 
 ┌ zone a ──────────────┐  ┌ zone b ─────────────────────────┐  ┌ zone w ─────────────────┐
 │ vpc-dev / vsw-a      │  │ vpc-dev / vsw-b                 │  │ vpc-dev / vsw-w         │

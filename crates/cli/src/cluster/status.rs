@@ -22,6 +22,8 @@ pub(super) struct Status {
     pub(super) cluster_id: String,
     pub(super) incarnation: u64,
     pub(super) cluster_version: u32,
+    /// The time of the last change, as the nodes agreed on it. The picture leaves it out: in a cluster at rest it is
+    /// old, and nothing is wrong.
     pub(super) cluster_time: String,
     pub(super) health: Health,
     /// The node that answered.
