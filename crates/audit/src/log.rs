@@ -270,12 +270,12 @@ impl Permit {
     /// [`AppendError::Unavailable`] if the disk has failed since. The call must not be answered.
     pub fn append(mut self, call: Call) -> Result<Ticket, AppendError> {
         let shared = self.shared.take().expect("a permit is used once");
-        let time_unix_ns = call.time_unix_ns;
+        let (time_unix_ns, age) = (call.time_unix_ns, Duration::from_micros(call.latency_us));
         let entry = Entry::Call(call).to_bytes();
         let now = shared.clock.elapsed();
         let Place { sequence, oldest, crowded } = shared.queue.push(entry, time_unix_ns, now)?;
         let late = crowded || now.saturating_sub(oldest) >= LOSS_WINDOW;
-        Ok(Ticket::new(shared, sequence, late))
+        Ok(Ticket::new(shared, sequence, age, late))
     }
 }
 

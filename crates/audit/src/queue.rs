@@ -4,8 +4,10 @@
 //! how far the log is on the disk. Both sides hold the lock for a few moves of memory, never for I/O.
 //!
 //! Records gather for [`GATHER`] while no answer waits for the disk: each commit costs a sync and wakes a
-//! thread, which thousands of records share then. Once somebody waits, they gather the longer the more
-//! there were last time ([`GATHER_EACH`]): a single call soon waits for its own sync alone, a crowd shares one.
+//! thread, which thousands of records share then. Once an answer waits, they gather for a small share of the time
+//! that its call has taken already ([`AWAITED_SHARE`]), and only while other calls are under way whose records
+//! could still come: a call alone never waits for more than its own sync, and a crowd, whose calls have stood
+//! in line for a while, shares one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,14 +17,15 @@ use tokio::sync::watch;
 
 use crate::error::{AppendError, Outage};
 use crate::frame::Head;
-use crate::waiters::Waiters;
+use crate::waiters::{Wait, Waiters};
 
 /// How long records gather that no answer waits for: a tenth of [`crate::LOSS_WINDOW`].
 const GATHER: Duration = Duration::from_millis(5);
-/// How long records gather that an answer waits for, for each one of the commit before.
-const GATHER_EACH: Duration = Duration::from_micros(20);
+/// How long records gather that an answer waits for, as a share of the time that its call took until then: it
+/// is answered later by so much at most.
+const AWAITED_SHARE: u32 = 8;
 /// Most of that.
-const GATHER_AWAITED_MAX: Duration = Duration::from_micros(500);
+const AWAITED_MAX: Duration = Duration::from_millis(2);
 
 /// A record that is not on the disk yet.
 #[derive(Debug)]
@@ -73,12 +76,10 @@ struct State {
     in_commit: usize,
     /// When the oldest of them was queued.
     in_commit_since: Option<Duration>,
-    /// Records that were taken last.
-    last: usize,
     /// Whether the writer waits for more of what is pending.
     gathering: bool,
-    /// Whether an answer waits for something that is pending.
-    awaited: bool,
+    /// By when what is pending has to be taken, if an answer waits for some of it.
+    awaited_by: Option<Instant>,
     /// Places promised to calls that are under way.
     promised: usize,
     outage: Option<Outage>,
@@ -93,17 +94,18 @@ impl State {
         self.in_commit_since.or_else(|| self.pending.front().map(|first| first.queued_at))
     }
 
-    /// Returns how long records gather.
-    fn patience(&self) -> Duration {
-        if !self.awaited {
-            return GATHER;
+    /// Tells whether an answer waits for what is pending and no record can join it any more.
+    fn is_complete(&self) -> bool {
+        self.awaited_by.is_some() && self.promised == 0
+    }
+
+    /// Returns until when records gather that the writer has waited for since `began`.
+    fn gather_until(&self, began: Instant) -> Instant {
+        if self.is_complete() {
+            return began;
         }
-        match u32::try_from(self.last) {
-            // Whoever was alone goes on alone.
-            Ok(0 | 1) => Duration::ZERO,
-            Ok(last) => (GATHER_EACH * last).min(GATHER_AWAITED_MAX),
-            Err(_) => GATHER_AWAITED_MAX,
-        }
+        let all = began + GATHER;
+        self.awaited_by.map_or(all, |awaited_by| awaited_by.min(all))
     }
 
     fn refuse_if_out(&self) -> Result<(), AppendError> {
@@ -122,7 +124,7 @@ pub(crate) struct Queue {
     work: Condvar,
     ended: Condvar,
     progress: watch::Sender<Progress>,
-    pub(crate) waiters: Waiters,
+    waiters: Waiters,
     records_max: usize,
     stall_limit: Duration,
 }
@@ -134,9 +136,8 @@ impl Queue {
             next_sequence: head.sequence + 1,
             in_commit: 0,
             in_commit_since: None,
-            last: 0,
             gathering: false,
-            awaited: false,
+            awaited_by: None,
             promised: 0,
             outage: None,
             ending: None,
@@ -179,7 +180,13 @@ impl Queue {
 
     /// Takes back a promise that was not used.
     pub(crate) fn release(&self) {
-        self.state.lock().promised -= 1;
+        let mut state = self.state.lock();
+        state.promised -= 1;
+        let wakes = state.gathering && state.is_complete();
+        drop(state);
+        if wakes {
+            self.work.notify_one();
+        }
     }
 
     /// Queues a record in a promised place.
@@ -197,7 +204,7 @@ impl Queue {
         state.pending.push_back(Pending { sequence, time_unix_ns, entry, queued_at: now });
         let oldest = state.oldest().unwrap_or(now);
         let crowded = state.pending.len() + state.in_commit >= self.records_max / 2;
-        let wakes = !state.gathering || state.pending.len() == self.crowd();
+        let wakes = !state.gathering || state.is_complete() || state.pending.len() == self.crowd();
         drop(state);
         if wakes {
             self.work.notify_one();
@@ -205,12 +212,20 @@ impl Queue {
         Ok(Place { sequence, oldest, crowded })
     }
 
-    /// Asks the writer not to wait for more than the record, since an answer waits for it.
-    pub(crate) fn await_record(&self, sequence: u64) {
+    /// Asks the writer not to gather for long, since an answer waits for the record. Its call took `age` until the
+    /// record was queued.
+    pub(crate) fn await_record(&self, sequence: u64, age: Duration) {
+        let by = Instant::now() + (age / AWAITED_SHARE).min(AWAITED_MAX);
         let mut state = self.state.lock();
-        let is_pending = state.pending.front().is_some_and(|first| first.sequence <= sequence);
-        let wakes = is_pending && !state.awaited && state.gathering;
-        state.awaited |= is_pending;
+        if state.pending.front().is_none_or(|first| first.sequence > sequence) {
+            // The writer has it.
+            return;
+        }
+        let is_sooner = state.awaited_by.is_none_or(|awaited_by| by < awaited_by);
+        if is_sooner {
+            state.awaited_by = Some(by);
+        }
+        let wakes = state.gathering && (is_sooner || state.is_complete());
         drop(state);
         if wakes {
             self.work.notify_one();
@@ -230,8 +245,7 @@ impl Queue {
         std::mem::swap(&mut state.pending, batch);
         state.in_commit = batch.len();
         state.in_commit_since = batch.front().map(|first| first.queued_at);
-        state.last = batch.len();
-        state.awaited = false;
+        state.awaited_by = None;
         Work::Commit
     }
 
@@ -240,7 +254,7 @@ impl Queue {
         let began = Instant::now();
         state.gathering = true;
         while state.ending.is_none() && state.pending.len() < self.crowd() {
-            let until = began + state.patience();
+            let until = state.gather_until(began);
             if until <= Instant::now() {
                 break;
             }
@@ -263,14 +277,12 @@ impl Queue {
         state.outage = None;
         drop(state);
         self.progress.send_modify(|progress| *progress = Progress { head, outage: None });
-        self.waiters.wake_up_to(head.sequence);
     }
 
     /// Refuses records until a commit succeeds, and tells those who wait why.
     pub(crate) fn fail(&self, outage: Outage) {
         self.state.lock().outage = Some(outage);
         self.progress.send_modify(|progress| progress.outage = Some(outage));
-        self.waiters.wake_up_to(u64::MAX);
     }
 
     /// Waits before the next try; `false` if the log is to end.
@@ -306,7 +318,6 @@ impl Queue {
         state.pending.clear();
         drop(state);
         self.progress.send_modify(|progress| progress.outage = Some(outage));
-        self.waiters.wake_up_to(u64::MAX);
         self.ended.notify_all();
     }
 
@@ -325,11 +336,90 @@ impl Queue {
         *self.progress.borrow()
     }
 
+    /// Waits until `settled` has an answer, which it may have once the log has come as far as the record.
+    pub(crate) fn wait<F>(&self, sequence: u64, settled: F) -> Wait<F> {
+        self.waiters.wait(sequence, &self.progress, settled)
+    }
+
     pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
     pub(crate) const fn stall_limit(&self) -> Duration {
         self.stall_limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn queue() -> Queue {
+        Queue::new(Head::START, 1000, Duration::from_secs(5))
+    }
+
+    /// Queues a record; returns its sequence.
+    fn push(queue: &Queue) -> u64 {
+        queue.promise(Duration::ZERO).unwrap();
+        queue.push(vec![1], 0, Duration::ZERO).unwrap().sequence
+    }
+
+    fn gathers(queue: &Queue) -> Duration {
+        let began = Instant::now();
+        queue.state.lock().gather_until(began).saturating_duration_since(began)
+    }
+
+    #[test]
+    fn records_that_nobody_waits_for_gather() {
+        let queue = queue();
+        push(&queue);
+        assert_eq!(gathers(&queue), GATHER);
+    }
+
+    #[test]
+    fn call_alone_waits_for_its_own_sync_alone() {
+        let queue = queue();
+        let sequence = push(&queue);
+        queue.await_record(sequence, Duration::from_secs(1));
+        assert_eq!(gathers(&queue), Duration::ZERO);
+    }
+
+    #[test]
+    fn answer_waits_for_others_a_share_of_what_its_call_took() {
+        let queue = queue();
+        let sequence = push(&queue);
+        queue.promise(Duration::ZERO).unwrap();
+        queue.await_record(sequence, 8 * MS);
+        assert!(gathers(&queue) <= MS);
+        assert!(gathers(&queue) > Duration::ZERO, "another call is under way");
+        queue.release();
+        assert_eq!(gathers(&queue), Duration::ZERO, "nobody is any more");
+    }
+
+    #[test]
+    fn answer_in_a_hurry_is_not_held_up_by_one_that_is_not() {
+        let queue = queue();
+        let (slow, quick) = (push(&queue), push(&queue));
+        queue.promise(Duration::ZERO).unwrap();
+        queue.await_record(slow, Duration::from_secs(10));
+        assert!(gathers(&queue) <= AWAITED_MAX);
+        queue.await_record(quick, Duration::ZERO);
+        assert_eq!(gathers(&queue), Duration::ZERO);
+        queue.await_record(slow, Duration::from_secs(10));
+        assert_eq!(gathers(&queue), Duration::ZERO);
+    }
+
+    #[test]
+    fn record_that_the_writer_has_hurries_nobody() {
+        let queue = queue();
+        let sequence = push(&queue);
+        let mut batch = VecDeque::new();
+        queue.await_record(sequence, Duration::ZERO);
+        assert_eq!(queue.take(&mut batch), Work::Commit);
+        push(&queue);
+        queue.await_record(sequence, Duration::ZERO);
+        assert_eq!(gathers(&queue), GATHER);
     }
 }

@@ -1,6 +1,7 @@
 //! A queued record, and the wait for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -23,14 +24,21 @@ pub enum Wait {
 pub struct Ticket {
     shared: Arc<Shared>,
     sequence: u64,
+    /// How long the call took until its record was queued.
+    age: Duration,
     /// Whether the disk is behind: the oldest record had waited for the whole loss window when this one
     /// came, or half of the queue was taken.
     late: bool,
 }
 
 impl Ticket {
-    pub(crate) const fn new(shared: Arc<Shared>, sequence: u64, late: bool) -> Self {
-        Self { shared, sequence, late }
+    pub(crate) const fn new(
+        shared: Arc<Shared>,
+        sequence: u64,
+        age: Duration,
+        late: bool,
+    ) -> Self {
+        Self { shared, sequence, age, late }
     }
 
     /// Returns the record's position in the log.
@@ -76,8 +84,8 @@ impl Ticket {
         };
         // The thread's other calls first: what they queue goes to the disk together with this record.
         yield_now().await;
-        queue.await_record(self.sequence);
-        let synced = queue.waiters.wait(self.sequence, settled);
+        queue.await_record(self.sequence, self.age);
+        let synced = queue.wait(self.sequence, settled);
         timeout(queue.stall_limit(), synced).await.unwrap_or(Err(Outage::Stalled))
     }
 }
