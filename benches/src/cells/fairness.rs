@@ -1,27 +1,42 @@
 //! Encrypt at half of the capacity, with and without another caller who signs with RSA-4096 as fast as it can.
 //!
 //! Neither may starve: the callers who encrypt hardly notice, and the signer gets the processor that is left.
+//!
+//! A percentile of one long window says what the hypervisor did: one pause of a few milliseconds in it is the 99th
+//! percentile. So it is taken of many short windows in turns, those in which the hypervisor took next to
+//! nothing, and the median of them counts. The echo at the same rate tells what of it is the machine's and
+//! the load generator's own.
+
+use std::time::Duration;
 
 use twinkeep_client::v1::{Algorithm, KeySpec, SignResponse};
 use twinkeep_report::Target;
 
 use super::requests::{self, SIGN};
-use super::unary;
+use super::unary::{self, Pair};
 use crate::bench::{Bench, Effort};
 use crate::load::closed::{self, Call};
 use crate::load::open;
 use crate::load::sample::{count, median};
 use crate::load::tally::Tally;
-use crate::load::window::Window;
+use crate::load::window::{Timing, Window};
 use crate::load::wire::{Connection, frame};
 use crate::servers::bare::Bare;
 use crate::servers::cluster::{SIGNER, ask};
 use crate::subject::{Stage, Subject};
+use crate::system::weather::Weather;
 
 /// Connections of those who encrypt.
 const CONNECTIONS: usize = 4;
 /// Signatures in flight.
 const SIGNS_IN_FLIGHT: usize = 16;
+/// Windows with the signer, and as many without.
+const ROUNDS: usize = 12;
+/// How long one is.
+const TIMING: Timing =
+    Timing { warm_up: Duration::from_millis(250), measure: Duration::from_millis(600) };
+/// How often a window is taken again when the hypervisor took too much of it.
+const TRIES: usize = 5;
 
 /// What was seen with or without the signer.
 #[derive(Debug, Clone, Copy)]
@@ -31,31 +46,39 @@ struct Seen {
     busy: f64,
     signs: f64,
     signs_refused: u64,
+    weather: Weather,
 }
 
-/// Without, with, without, with.
+/// Without, with, the echo; without, with, the echo.
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
-    let subject = unary::gate_pair(bench).await?.ours;
+    let Pair { ours: subject, echo } = unary::gate_pair(bench).await?;
     let sign = signer_call(bench).await?;
     let sign_s = 1.0 / Bare::SignRsa4096.rate(bench.timing(Effort::Glance).measure)?;
     let rate = bench.measure(&subject, Effort::Gate).await?.rate / 2.0;
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    for _ in 0..bench.rounds(Effort::Gate) {
-        without.push(encrypt(bench, &subject, rate, None).await?);
-        with.push(encrypt(bench, &subject, rate, Some(&sign)).await?);
+    let (mut without, mut with, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..if bench.is_quick() { 1 } else { ROUNDS } {
+        without.push(in_calm(bench, &subject, rate, None).await?);
+        with.push(in_calm(bench, &subject, rate, Some(&sign)).await?);
+        echoes.push(in_calm(bench, &echo, rate, None).await?);
     }
     let middle =
         |seen: &[Seen], figure: fn(&Seen) -> f64| median(seen.iter().map(figure).collect());
-    let p99s = [&without, &with].map(|seen| middle(seen, |seen| seen.p99_us));
+    let p99s = [&without, &with, &echoes].map(|seen| middle(seen, |seen| seen.p99_us));
+    let stolen =
+        [&without, &with, &echoes].map(|seen| 100.0 * middle(seen, |seen| seen.weather.steal));
     let left = 1.0 - middle(&without, |seen| seen.busy);
     let signing = middle(&with, |seen| seen.signs) * sign_s;
     let refused: u64 = with.iter().map(|seen| seen.signs_refused).sum();
     println!(
-        "Encrypt {rate:.0}/s: p99 {:.0} us without, {:.0} us with; {:.0} signatures/s of {:.2} ms are {signing:.2} of a core, {left:.2} was left",
+        "Encrypt {rate:.0}/s: p99 {:.0} us without, {:.0} us with, {:.0} us of the echo; {:.0} signatures/s of {:.2} ms are {signing:.2} of a core, {left:.2} was left; steal {:.1}, {:.1}, {:.1} %",
         p99s[0],
         p99s[1],
+        p99s[2],
         signing / sign_s,
         sign_s * 1000.0,
+        stolen[0],
+        stolen[1],
+        stolen[2],
     );
     let report = &mut bench.report;
     report.add(
@@ -71,6 +94,8 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         Target::AtLeast(0.8),
     );
     report.add("signatures refused", count(refused), "calls", Target::AtMost(0.0));
+    bench.show("p99 of Encrypt at half of the capacity", p99s[0], "us");
+    bench.show("p99 of the echo at that rate", p99s[2], "us");
     Ok(())
 }
 
@@ -83,7 +108,26 @@ async fn signer_call(bench: &Bench) -> anyhow::Result<(Connection, Call)> {
     Ok((connection, Call::same(SIGN, frame(&request))))
 }
 
-async fn encrypt(
+/// Looks again while the hypervisor took too much; then the best of the bad counts.
+async fn in_calm(
+    bench: &Bench,
+    subject: &Subject,
+    rate: f64,
+    signer: Option<&(Connection, Call)>,
+) -> anyhow::Result<Seen> {
+    let mut best = look(bench, subject, rate, signer).await?;
+    let mut tries = if bench.is_quick() { 1 } else { TRIES };
+    while !best.weather.is_calm() && tries > 1 {
+        tries -= 1;
+        let again = look(bench, subject, rate, signer).await?;
+        if again.weather.badness() < best.weather.badness() {
+            best = again;
+        }
+    }
+    Ok(best)
+}
+
+async fn look(
     bench: &Bench,
     subject: &Subject,
     rate: f64,
@@ -99,7 +143,7 @@ async fn encrypt(
         closed::run(connections, call, SIGNS_IN_FLIGHT, &signs).await
     };
     let (passed, (), ()) = tokio::try_join!(
-        stage.run(&window, bench.timing(Effort::Gate)),
+        stage.run(&window, if bench.is_quick() { bench.timing(Effort::Gate) } else { TIMING }),
         open::run(&connections, &subject.call, rate, &tally),
         signing,
     )?;
@@ -109,5 +153,6 @@ async fn encrypt(
         busy: passed.server.as_secs_f64() / seconds,
         signs: count(signs.answers()) / seconds,
         signs_refused: signs.refusals(),
+        weather: passed.weather,
     })
 }

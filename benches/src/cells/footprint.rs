@@ -1,4 +1,5 @@
-//! How soon a node serves after its start, and how much memory it takes: idle, and for each open connection.
+//! How soon a node serves after its start, and how much memory it takes: idle, for each open connection and for
+//! each open crypto stream.
 
 use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
@@ -6,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use twinkeep_client::v1;
+use twinkeep_client::v1::crypto_stream_request::Body;
 use twinkeep_tests::{Node, program};
 
-use super::requests::{self, ENCRYPT};
+use super::requests::{self, CRYPTO_STREAM, ENCRYPT};
 use crate::bench::{Bench, Effort};
 use crate::load::sample::{count, median};
+use crate::load::wire::{Connection, OpenStream};
 use crate::servers::cluster::{APP, ask};
-use crate::servers::pid;
+use crate::servers::{Server, pid};
 use crate::system::cores;
 use crate::system::process::resident_bytes;
 
@@ -20,8 +23,10 @@ use crate::system::process::resident_bytes;
 const START_MAX: Duration = Duration::from_secs(30);
 /// How long a node is left alone before its memory is read.
 const REST: Duration = Duration::from_millis(500);
-/// Connections that are opened to see what one costs.
+/// Connections that are opened to see what one costs, and then a stream on each.
 const CONNECTIONS: usize = 500;
+/// Bytes of the plaintext that is encrypted over each stream, so that what a stream in use keeps is there.
+const PLAINTEXT_BYTES: usize = 1024;
 
 /// Restarts a follower a few times; the last one's memory is read.
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
@@ -31,17 +36,44 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         starts.push(restart(bench, &node).await?.as_secs_f64() * 1000.0);
     }
     bench.show("start of a node, from exec to its first Encrypt", median(starts), "ms");
-    tokio::time::sleep(REST).await;
     let server = bench.nodes.server(&node, APP)?;
-    let idle = resident_bytes(server.process)?;
     let open = if bench.is_quick() { CONNECTIONS / 10 } else { CONNECTIONS };
+    let idle = at_rest(&server).await?;
     let connections = server.connect(open).await?;
-    tokio::time::sleep(REST).await;
-    let each = count(resident_bytes(server.process)?.saturating_sub(idle)) / count(open as u64);
-    drop(connections);
+    let connected = at_rest(&server).await?;
+    let streams = open_streams(bench, &connections).await?;
+    let streaming = at_rest(&server).await?;
+    drop((streams, connections));
+    let each =
+        |before: u64, after: u64| count(after.saturating_sub(before)) / count(open as u64) / 1024.0;
     bench.show("memory of an idle node", count(idle) / f64::from(1 << 20), "MiB");
-    bench.show("memory of an open connection", each / 1024.0, "KiB");
+    bench.show("memory of an open connection", each(idle, connected), "KiB");
+    bench.show("memory of an open stream", each(connected, streaming), "KiB");
     Ok(())
+}
+
+/// Leaves a node alone for a moment; returns its memory in bytes.
+async fn at_rest(server: &Server) -> anyhow::Result<u64> {
+    tokio::time::sleep(REST).await;
+    resident_bytes(server.process)
+}
+
+/// Opens a crypto stream on each connection and encrypts over it once.
+async fn open_streams(
+    bench: &Bench,
+    connections: &[Connection],
+) -> anyhow::Result<Vec<OpenStream>> {
+    let key_id = bench.nodes.cluster().first_key()?;
+    let call = requests::on_stream(&Body::Encrypt(requests::encrypt(&key_id, PLAINTEXT_BYTES)));
+    let mut streams = Vec::with_capacity(connections.len());
+    for connection in connections {
+        let (mut send, mut answers) = connection.prepare(CRYPTO_STREAM)?.stream().await?;
+        send.send_data(call.frames[0].clone(), false)?;
+        let answer = answers.data().await.context("the node ended the stream")??;
+        answers.flow_control().release_capacity(answer.len())?;
+        streams.push((send, answers));
+    }
+    Ok(streams)
 }
 
 /// Kills a node, starts it on the server's core and asks it to encrypt until it does.

@@ -57,6 +57,9 @@ pub(crate) struct Prepared {
     head: Request<()>,
 }
 
+/// A bidirectional stream that is open: what is sent, and what comes.
+pub(crate) type OpenStream = (SendStream<Bytes>, RecvStream);
+
 /// Puts a message into a gRPC frame.
 pub(crate) fn frame(message: &impl Message) -> Bytes {
     let len = message.encoded_len();
@@ -145,7 +148,7 @@ impl Prepared {
     }
 
     /// Opens a bidirectional stream.
-    pub(crate) async fn stream(&self) -> Result<(SendStream<Bytes>, RecvStream), CallError> {
+    pub(crate) async fn stream(&self) -> Result<OpenStream, CallError> {
         let mut requests = self.connection.requests.clone().ready().await?;
         let (answer, send) = requests.send_request(self.head.clone(), false)?;
         let answer = answer.await?;

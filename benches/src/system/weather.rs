@@ -12,6 +12,9 @@ use super::process::{cpu_time, of_ticks};
 
 /// Steal above this share of the time spoils a measurement.
 const STEAL_MAX: f64 = 0.03;
+/// Steal above this share of the time spoils a high percentile of a short measurement: a tick or two of the
+/// kernel's clock in half a second of two cores.
+const CALM_STEAL_MAX: f64 = 0.01;
 /// Work of other programs above this share of the time spoils a measurement. The kernel's own threads
 /// count as others, and writing to disk is some work for them.
 const FOREIGN_MAX: f64 = 0.06;
@@ -75,6 +78,11 @@ impl Weather {
     /// Tells whether a measurement made in it can be believed.
     pub(crate) fn is_fair(self) -> bool {
         self.steal <= STEAL_MAX && self.foreign <= FOREIGN_MAX
+    }
+
+    /// Tells whether a high percentile taken in it can be believed.
+    pub(crate) fn is_calm(self) -> bool {
+        self.steal <= CALM_STEAL_MAX && self.foreign <= FOREIGN_MAX
     }
 
     /// How bad it was, to choose the best of several bad ones.
