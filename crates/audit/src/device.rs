@@ -21,8 +21,8 @@ pub(crate) trait Device: Send + Sync {
 /// The operating system's files.
 pub(crate) struct Files;
 
-/// Zeros written at a time where the file system cannot allocate.
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+/// Zeros that are written at a time.
+pub(crate) static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 impl Device for Files {
     fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
@@ -61,10 +61,10 @@ mod tests {
     fn zeros_are_written_behind_what_is_there() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(b"kept", 0).unwrap();
-        write_zeros(&file, 100_000).unwrap();
-        let mut bytes = vec![1; 100_000];
+        write_zeros(&file, 1_000_000).unwrap();
+        let mut bytes = vec![1; 1_000_000];
         file.read_exact_at(&mut bytes, 0).unwrap();
-        assert_eq!((file.metadata().unwrap().len(), &bytes[..4]), (100_000, &b"kept"[..]));
+        assert_eq!((file.metadata().unwrap().len(), &bytes[..4]), (1_000_000, &b"kept"[..]));
         assert!(bytes[4..].iter().all(|byte| *byte == 0));
     }
 }

@@ -147,24 +147,26 @@ pub(crate) enum Parsed<'a> {
     Damaged,
 }
 
-/// Appends a frame and returns the chain behind it.
+/// Appends a frame, whose record `write` appends, and returns the chain behind it.
 pub(crate) fn push(
     out: &mut Vec<u8>,
     before: Chain,
     sequence: u64,
     place: u32,
-    record: &[u8],
+    write: impl FnOnce(&mut Vec<u8>),
 ) -> Chain {
-    assert!((1..=RECORD_BYTES_MAX).contains(&record.len()), "a record's fields are bounded");
     let start = out.len();
-    out.extend_from_slice(&(record.len() as u32).to_be_bytes());
-    out.extend_from_slice(&sequence.to_be_bytes());
-    out.extend_from_slice(&place.to_be_bytes());
-    let chain = Chain::over(&[&before.0, &out[start..], record]);
-    out.extend_from_slice(&chain.0);
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&out[start..]), record);
-    out.extend_from_slice(&checksum.to_be_bytes());
-    out.extend_from_slice(record);
+    out.resize(start + HEADER_BYTES, 0);
+    write(out);
+    let (header, record) = out[start..].split_at_mut(HEADER_BYTES);
+    assert!((1..=RECORD_BYTES_MAX).contains(&record.len()), "a record's fields are bounded");
+    header[..4].copy_from_slice(&(record.len() as u32).to_be_bytes());
+    header[4..12].copy_from_slice(&sequence.to_be_bytes());
+    header[12..16].copy_from_slice(&place.to_be_bytes());
+    let chain = Chain::over(&[&before.0, &header[..16], record]);
+    header[16..48].copy_from_slice(&chain.0);
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&header[..48]), record);
+    header[48..].copy_from_slice(&checksum.to_be_bytes());
     chain
 }
 
@@ -221,8 +223,9 @@ mod tests {
 
     fn two() -> (Vec<u8>, Chain) {
         let mut bytes = Vec::new();
-        let chain = push(&mut bytes, Head::START.chain, 1, 0, b"first");
-        let chain = push(&mut bytes, chain, 2, 1, b"second");
+        let chain =
+            push(&mut bytes, Head::START.chain, 1, 0, |out| out.extend_from_slice(b"first"));
+        let chain = push(&mut bytes, chain, 2, 1, |out| out.extend_from_slice(b"second"));
         (bytes, chain)
     }
 
@@ -241,7 +244,7 @@ mod tests {
     #[test]
     fn stored_bytes_stay_as_they_are() {
         let mut bytes = Vec::new();
-        push(&mut bytes, Head::START.chain, 1, 0, b"first");
+        push(&mut bytes, Head::START.chain, 1, 0, |out| out.extend_from_slice(b"first"));
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, include_str!("frame.golden").trim());
     }

@@ -28,7 +28,7 @@ use crate::directory::Directory;
 use crate::error::{AppendError, OpenError, Outage};
 use crate::frame::Head;
 use crate::queue::{Place, Queue};
-use crate::record::{Entry, MarkEvent};
+use crate::record::{self, MarkEvent};
 use crate::recover;
 use crate::reserve::Reserve;
 use crate::segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -207,7 +207,15 @@ impl Log {
     /// # Errors
     /// [`AppendError`] if the log takes none now. The call is to be refused before its work is done.
     pub fn permit(&self) -> Result<Permit, AppendError> {
-        self.shared.queue.promise(self.shared.clock.elapsed())?;
+        self.permit_at(self.shared.clock.elapsed())
+    }
+
+    /// As [`Log::permit`], for whoever has just read the log's clock.
+    ///
+    /// # Errors
+    /// As [`Log::permit`].
+    pub fn permit_at(&self, now: Duration) -> Result<Permit, AppendError> {
+        self.shared.queue.promise(now)?;
         Ok(Permit { shared: Some(Arc::clone(&self.shared)) })
     }
 
@@ -216,7 +224,7 @@ impl Log {
     /// # Errors
     /// [`AppendError`] if the log takes none now. The call must not be answered.
     pub fn append(&self, call: Call) -> Result<Ticket, AppendError> {
-        self.permit()?.append(call)
+        self.permit()?.append(&call)
     }
 
     /// Follows the log from a record on; with zero or one from the first.
@@ -268,11 +276,19 @@ impl Permit {
     ///
     /// # Errors
     /// [`AppendError::Unavailable`] if the disk has failed since. The call must not be answered.
-    pub fn append(mut self, call: Call) -> Result<Ticket, AppendError> {
+    pub fn append(self, call: &Call) -> Result<Ticket, AppendError> {
+        let now = self.shared.as_ref().map_or(Duration::ZERO, |shared| shared.clock.elapsed());
+        self.append_at(call, now)
+    }
+
+    /// As [`Permit::append`], for whoever has just read the log's clock.
+    ///
+    /// # Errors
+    /// As [`Permit::append`].
+    pub fn append_at(mut self, call: &Call, now: Duration) -> Result<Ticket, AppendError> {
         let shared = self.shared.take().expect("a permit is used once");
         let (time_unix_ns, age) = (call.time_unix_ns, Duration::from_micros(call.latency_us));
-        let entry = Entry::Call(call).to_bytes();
-        let now = shared.clock.elapsed();
+        let entry = record::call_entry(call);
         let Place { sequence, oldest, crowded } = shared.queue.push(entry, time_unix_ns, now)?;
         let late = crowded || now.saturating_sub(oldest) >= LOSS_WINDOW;
         Ok(Ticket::new(shared, sequence, age, late))

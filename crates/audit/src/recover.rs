@@ -43,7 +43,7 @@ impl End {
 impl From<End> for Open {
     fn from(end: End) -> Self {
         let End { file, number, offset, capacity, .. } = end;
-        Self { file, number, offset, capacity }
+        Self { file, number, offset, capacity, ready: offset }
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -181,12 +182,18 @@ pub(crate) enum Fault {
 pub(crate) struct Disk {
     fault: Mutex<Fault>,
     changed: Condvar,
+    zeros: AtomicUsize,
 }
 
 impl Disk {
     pub(crate) fn set(&self, fault: Fault) {
         *self.fault.lock() = fault;
         self.changed.notify_all();
+    }
+
+    /// Returns how often room was written ahead.
+    pub(crate) fn zeros(&self) -> usize {
+        self.zeros.load(Ordering::SeqCst)
     }
 }
 
@@ -199,6 +206,9 @@ impl Device for Disk {
     }
 
     fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if bytes.iter().all(|byte| *byte == 0) {
+            self.zeros.fetch_add(1, Ordering::SeqCst);
+        }
         match *self.fault.lock() {
             Fault::Write => Err(io::Error::from_raw_os_error(5)),
             Fault::NoRoomInside => {

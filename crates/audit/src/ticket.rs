@@ -32,12 +32,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) const fn new(
-        shared: Arc<Shared>,
-        sequence: u64,
-        age: Duration,
-        late: bool,
-    ) -> Self {
+    pub(crate) const fn new(shared: Arc<Shared>, sequence: u64, age: Duration, late: bool) -> Self {
         Self { shared, sequence, age, late }
     }
 
@@ -47,12 +42,18 @@ impl Ticket {
         self.sequence
     }
 
+    /// Tells whether [`Ticket::wait`] has anything to wait for.
+    #[must_use]
+    pub const fn waits(&self, wait: Wait) -> bool {
+        self.late || matches!(wait, Wait::Durable)
+    }
+
     /// Waits for what the answer has to wait for.
     ///
     /// # Errors
     /// The [`Outage`] because of which the call must not be answered.
     pub async fn wait(self, wait: Wait) -> Result<(), Outage> {
-        if wait == Wait::Queued && !self.late {
+        if !self.waits(wait) {
             return Ok(());
         }
         // Boxed: most calls have nothing to wait for, and should not carry the room for it.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 use twinkeep_core::clock::Clock;
 
-use crate::device::Device;
+use crate::device::{Device, ZEROS};
 use crate::directory::Directory;
 use crate::error::Outage;
 use crate::frame::{self, Head};
@@ -45,6 +46,8 @@ pub(crate) struct Open {
     pub(crate) number: u64,
     pub(crate) offset: u64,
     pub(crate) capacity: u64,
+    /// Up to where the file's room has been written before.
+    pub(crate) ready: u64,
 }
 
 /// Writes the segments of a log.
@@ -62,7 +65,6 @@ pub(crate) struct Writer {
     head: Head,
     /// The frames of one commit; kept for its memory.
     frames: Vec<u8>,
-    record: Vec<u8>,
     fill_failed_at: Option<Duration>,
     sync_seconds: metrics::Histogram,
 }
@@ -94,7 +96,6 @@ impl Writer {
             open: parts.open,
             head: parts.head,
             frames: Vec::new(),
-            record: Vec::new(),
             fill_failed_at: None,
             sync_seconds: sync_seconds(),
         }
@@ -158,12 +159,13 @@ impl Writer {
         }
         let open = self.open.as_mut().expect("rotation leaves a segment open");
         let began = Instant::now();
-        self.device
-            .write(&open.file, &self.frames, open.offset)
+        let end = open.offset + self.frames.len() as u64;
+        make_ready(&*self.device, open, end)
+            .and_then(|()| self.device.write(&open.file, &self.frames, open.offset))
             .map_err(|error| Outage::of_write("write an audit segment", &error))?;
         self.device.sync(&open.file).map_err(|error| Outage::of_sync(&error))?;
         self.sync_seconds.record(began.elapsed());
-        open.offset += self.frames.len() as u64;
+        open.offset = end;
         self.head = head;
         batch.drain(..records);
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
@@ -179,19 +181,33 @@ impl Writer {
         let mut head = self.head;
         let room = self.open.as_ref().map_or(0, |open| open.capacity.saturating_sub(open.offset));
         let room = room.min(COMMIT_BYTES_MAX);
+        let mut stamp = self.stamp();
         for (place, pending) in (0..).zip(batch) {
-            self.record.clear();
-            stamp(&self.identity, self.event_base, pending)
-                .write_record(&pending.entry, &mut self.record);
-            let bytes = frame::HEADER_BYTES + self.record.len();
-            if (self.frames.len() + bytes) as u64 > room {
+            let random = self.event_base.wrapping_add(u128::from(pending.sequence));
+            stamp.sequence = pending.sequence;
+            stamp.event = EventId::new(pending.time_unix_ns, random);
+            let start = self.frames.len();
+            let record = |out: &mut Vec<u8>| stamp.write_record(&pending.entry, out);
+            let chain = frame::push(&mut self.frames, head.chain, pending.sequence, place, record);
+            if self.frames.len() as u64 > room {
+                self.frames.truncate(start);
                 return (place as usize, head);
             }
-            head.chain =
-                frame::push(&mut self.frames, head.chain, pending.sequence, place, &self.record);
-            head.sequence = pending.sequence;
+            head = Head { sequence: pending.sequence, chain };
         }
         (batch.len(), head)
+    }
+
+    /// Returns the stamp of a record that is still to be named.
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            version: VERSION,
+            sequence: 0,
+            event: EventId::new(0, 0),
+            cluster: self.identity.cluster,
+            node: self.identity.node,
+            zone: self.identity.zone.clone(),
+        }
     }
 
     /// Returns the header of the segment that follows the log's head.
@@ -214,7 +230,7 @@ impl Writer {
             .take(&header)
             .map_err(|error| Outage::of_write("make an audit segment", &error))?;
         let offset = segment::HEADER_BYTES as u64;
-        let next = Open { file, number, offset, capacity: self.segment_bytes };
+        let next = Open { file, number, offset, capacity: self.segment_bytes, ready: offset };
         self.head.chain = header.chain();
         if let Some(full) = self.open.replace(next) {
             // Gives back what the last record left free. If it fails the file stays longer, with zeros.
@@ -274,16 +290,18 @@ impl Writer {
     }
 }
 
-fn stamp(identity: &Identity, event_base: u128, pending: &Pending) -> Stamp {
-    let random = event_base.wrapping_add(u128::from(pending.sequence));
-    Stamp {
-        version: VERSION,
-        sequence: pending.sequence,
-        event: EventId::new(pending.time_unix_ns, random),
-        cluster: identity.cluster,
-        node: identity.node,
-        zone: identity.zone.clone(),
+/// Writes a piece of the segment ahead, as zeros, if a commit up to `end` comes to room that was only allocated. Such
+/// room reads as zeros anyway; but the first write to it changes the file's extents, and its sync has to write
+/// those too. So they change for hundreds of records at once, and other commits sync the records and nothing else.
+fn make_ready(device: &dyn Device, open: &mut Open, end: u64) -> io::Result<()> {
+    if end <= open.ready {
+        return Ok(());
     }
+    let room = usize::try_from(open.capacity.saturating_sub(end)).unwrap_or(usize::MAX);
+    let ahead = ZEROS.len().min(room);
+    device.write(&open.file, &ZEROS[..ahead], end)?;
+    open.ready = end + ahead as u64;
+    Ok(())
 }
 
 /// Tells the queue that the writer ended, even if it ended by a panic.

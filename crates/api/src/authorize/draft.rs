@@ -70,7 +70,8 @@ struct Inner {
 enum End {
     /// It has not: dropped like that, the client went away.
     Open,
-    Answered(Code),
+    /// When, by the node's steady clock; `None` where the answer waited for its record and the end is now.
+    Answered(Code, Option<Duration>),
     /// Its items are counted instead.
     Forgotten,
 }
@@ -148,7 +149,8 @@ impl Draft {
 
     /// Asks the log to keep room for the record. Of calls that repair a node it is only tried.
     pub(crate) fn take_permit(&self, log: &Log) -> Result<(), CallError> {
-        match log.permit() {
+        // The call has just begun, but for its wait.
+        match log.permit_at(self.began + self.waited) {
             Ok(permit) => self.inner.lock().permit = Some(permit),
             Err(error) if self.class == AuditClass::Attempted => self.lost(&error),
             Err(error) => return Err(error.into()),
@@ -193,21 +195,27 @@ impl Draft {
         output_bytes: usize,
     ) -> Result<(), CallError> {
         let code = error.map_or(Code::Ok, |error| error.code());
+        let now = self.clock.elapsed();
         let (permit, wait) = {
             let mut inner = self.inner.lock();
-            inner.end = End::Answered(code);
             let wait = match self.class {
                 AuditClass::Synced => Wait::Durable,
                 AuditClass::Queued if inner.private_key => Wait::Durable,
                 AuditClass::Queued | AuditClass::Attempted => Wait::Queued,
             };
+            inner.end = End::Answered(code, None);
             (inner.permit.take(), wait)
         };
         let Some(permit) = permit else { return Ok(()) };
         let denied = matches!(error, Some(CallError::Unauthenticated(_) | CallError::Denied(_)));
         let decision = if denied { Decision::Deny } else { Decision::Allow };
         // Queued before the first await, so that the call does not carry its record along.
-        let queued = permit.append(self.record(status::name(code), decision, output_bytes));
+        let record = self.record(status::name(code), decision, output_bytes, now);
+        let queued = permit.append_at(&record, now);
+        drop(record);
+        if queued.as_ref().is_ok_and(|ticket| !ticket.waits(wait)) {
+            self.inner.lock().end = End::Answered(code, Some(now));
+        }
         match written(queued, wait).await {
             Ok(()) => Ok(()),
             Err(error) if self.class == AuditClass::Attempted => {
@@ -216,7 +224,7 @@ impl Draft {
             }
             Err(error) => {
                 let error = CallError::from(error);
-                self.inner.lock().end = End::Answered(error.code());
+                self.inner.lock().end = End::Answered(error.code(), None);
                 Err(error)
             }
         }
@@ -229,10 +237,16 @@ impl Draft {
         );
     }
 
-    fn record(&self, outcome: &'static str, decision: Decision, output_bytes: usize) -> Call {
+    fn record(
+        &self,
+        outcome: &'static str,
+        decision: Decision,
+        output_bytes: usize,
+        now: Duration,
+    ) -> Call {
         let mut inner = self.inner.lock();
         let about = std::mem::take(&mut inner.about);
-        let latency = self.clock.elapsed().saturating_sub(self.began);
+        let latency = now.saturating_sub(self.began);
         Call {
             time_unix_ns: self.clock.unix_ms().saturating_mul(1_000_000),
             request: self.request,
@@ -268,12 +282,13 @@ impl Draft {
             let inner = self.inner.get_mut();
             (inner.end, inner.instance_type)
         };
-        let code = match end {
-            End::Open => Code::Cancelled,
-            End::Answered(code) => code,
+        let (code, at) = match end {
+            End::Open => (Code::Cancelled, None),
+            End::Answered(code, at) => (code, at),
             End::Forgotten => return self.meter.forgotten(),
         };
-        let elapsed = self.clock.elapsed().saturating_sub(self.began);
+        let at = at.unwrap_or_else(|| self.clock.elapsed());
+        let elapsed = at.saturating_sub(self.began);
         self.meter.ended(self.method, code, instance_type, elapsed);
         tracing::debug!(
             request = %self.request, operation = self.method.name, outcome = status::name(code),
@@ -289,8 +304,9 @@ impl Drop for Draft {
         // The client is gone, so nobody gets an answer; what was done was done all the same.
         // Who was not let in yet was not allowed anything either.
         let decision = if self.inner.get_mut().admitted { Decision::Allow } else { Decision::Deny };
-        let record = self.record(status::name(Code::Cancelled), decision, 0);
-        if let Err(error) = permit.append(record) {
+        let now = self.clock.elapsed();
+        let record = self.record(status::name(Code::Cancelled), decision, 0, now);
+        if let Err(error) = permit.append_at(&record, now) {
             self.lost(&error);
         }
     }

@@ -77,7 +77,7 @@ fn closed_log_takes_no_record_and_says_why() {
     log.close().unwrap();
     let closed = Err(AppendError::Unavailable(Outage::Closed));
     assert_eq!(log.permit().map(drop), closed);
-    assert_eq!(permit.append(call(1)).map(drop), closed);
+    assert_eq!(permit.append(&call(1)).map(drop), closed);
 }
 
 #[test]
@@ -117,6 +117,24 @@ fn records_gathered_during_a_sync_go_in_one_commit() {
     // The writer may have taken the first record alone or with some that followed.
     assert!(log.status().commits <= 2 + 2, "{} commits", log.status().commits);
     assert_eq!(log.status().records, 101);
+}
+
+/// The first write to room that was only allocated changes the file's extents, which its sync has to write too.
+#[test]
+fn room_is_written_ahead_once_for_many_commits() {
+    let disk = Arc::new(Disk::default());
+    let directory = directory();
+    let log = open_on(&disk, directory.path()).unwrap();
+    for n in 0..50 {
+        append_durably(&log, call(n));
+    }
+    assert_eq!(disk.zeros(), 1);
+    drop(log);
+    // What was there before is not relied on.
+    let log = open_on(&disk, directory.path()).unwrap();
+    append_durably(&log, call(50));
+    assert_eq!(disk.zeros(), 2);
+    assert_eq!(read_all(&log).iter().filter_map(number).count(), 51);
 }
 
 /// Each commit is a sync: records that nobody waits for are not worth one each, however slowly they come.

@@ -32,6 +32,7 @@ fn bytes(stamp: &Stamp, entry: &Entry) -> Vec<u8> {
 #[test]
 fn record_put_together_from_its_parts_has_the_bytes_of_the_whole() {
     let (stamp, entry) = (stamp(7), Entry::Call(call(CALL)));
+    assert_eq!(call_entry(&call(CALL)), entry.to_bytes());
     let written = bytes(&stamp, &entry);
     assert_eq!(written, minicbor::to_vec(Record { stamp, entry }).unwrap());
 }

@@ -130,7 +130,9 @@ fn record_changed_with_all_its_sums_is_found_at_the_next_one() {
         let mut record = frame.record.to_vec();
         *record.last_mut().unwrap() ^= 1;
         let mut forged = Vec::new();
-        frame::push(&mut forged, before.chain, frame.sequence, frame.place, &record);
+        frame::push(&mut forged, before.chain, frame.sequence, frame.place, |out| {
+            out.extend_from_slice(&record);
+        });
         bytes.splice(starts[3]..starts[4], forged);
     });
     let findings = closed.findings();
@@ -156,7 +158,9 @@ fn record_with_a_strange_stamp_is_found() {
             change(&mut record.stamp);
             let record = minicbor::to_vec(record).unwrap();
             let mut forged = Vec::new();
-            frame::push(&mut forged, before.chain, frame.sequence, frame.place, &record);
+            frame::push(&mut forged, before.chain, frame.sequence, frame.place, |out| {
+                out.extend_from_slice(&record);
+            });
             bytes.splice(starts[last]..starts[last + 1], forged);
         });
         let findings = closed.findings();
@@ -309,7 +313,7 @@ fn missing_crash_mark_is_found() {
     let mut record: Record = Record::from_bytes(opened.record).unwrap();
     record.stamp.sequence = 3;
     let mut forged = Vec::new();
-    frame::push(&mut forged, chain, 3, 0, &minicbor::to_vec(record).unwrap());
+    frame::push(&mut forged, chain, 3, 0, |out| minicbor::encode(record, out).unwrap());
     bytes[starts[2]..starts[2] + forged.len()].copy_from_slice(&forged);
     fs::write(&path, bytes).unwrap();
     let findings = verify(directory.path(), None).unwrap().findings;

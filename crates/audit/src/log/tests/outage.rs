@@ -81,7 +81,7 @@ fn full_queue_refuses_and_a_dropped_permit_gives_its_place_back() {
     let last = log.append(call(2)).unwrap();
     assert_eq!(log.append(call(3)).map(drop), refused);
     // The promise holds although the queue is full by now.
-    let promised = kept.append(call(4)).unwrap();
+    let promised = kept.append(&call(4)).unwrap();
     disk.set(Fault::None);
     for ticket in [ticket, last, promised] {
         block_on(ticket.durable()).unwrap();

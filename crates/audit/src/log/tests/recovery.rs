@@ -63,7 +63,9 @@ impl Crashed {
         let mut record = frame(n).record.to_vec();
         change(&mut record);
         let mut forged = Vec::new();
-        frame::push(&mut forged, frame(n - 1).chain, sequence, 0, &record);
+        frame::push(&mut forged, frame(n - 1).chain, sequence, 0, |out| {
+            out.extend_from_slice(&record)
+        });
         let mut bytes = self.bytes.clone();
         bytes.splice(self.start(n)..self.start(n + 1), forged);
         bytes
@@ -242,7 +244,9 @@ fn segment_before_the_newest_with_a_forged_end_is_refused() {
     let mut record = frame(last).record.to_vec();
     *record.last_mut().unwrap() ^= 1;
     let mut forged = Vec::new();
-    frame::push(&mut forged, frame(last - 1).chain, frame(last).sequence, 0, &record);
+    frame::push(&mut forged, frame(last - 1).chain, frame(last).sequence, 0, |out| {
+        out.extend_from_slice(&record)
+    });
     bytes.splice(starts[last].., forged);
     fs::write(&segments[1], bytes).unwrap();
     let refused = open(directory.path()).map(drop).unwrap_err();
