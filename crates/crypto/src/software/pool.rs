@@ -1,19 +1,20 @@
 //! Where slow operations run: on threads of their own, bounded in number and in how many may wait.
 //!
 //! An RSA-4096 signature takes milliseconds and an RSA key generation up to seconds. On a thread that
-//! polls sockets it would hold up every other call, so such work goes to worker threads, one for each core.
-//! They yield to the threads that poll ([`NICENESS`]) but always get some time. Callers share them by time
-//! ([`Fair`]), so nobody's flood delays another's single signature by more than the job in hand. What waits
-//! longer than its deadline, or for nobody any more, is never begun.
+//! polls sockets it would hold up every other call, so such work goes to worker threads, one for each core. They
+//! stand back behind the threads that poll ([`NICENESS`], [`TURN`]) and yield between operations, but always get
+//! some time. Callers share them by time ([`Fair`]), so nobody's flood delays another's single signature by more
+//! than the job in hand. What waits longer than its deadline, or for nobody any more, is never begun.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
+use twinkeep_sysmem::turns;
 
 use super::fair::Fair;
 use crate::backend::{Call, Error, Failure, Unavailable};
@@ -26,6 +27,9 @@ const WAITING_OF_ONE_MAX: usize = WAITING_MAX / 2;
 /// How far workers stand back behind threads that poll sockets, which have 0: a thread of niceness 10 gets
 /// about a tenth of a core that another keeps busy (sched(7)), and all of what is left idle.
 const NICENESS: i32 = 10;
+/// How long the kernel lets a worker run at a time where others want to. A worker that yields between two
+/// operations gives up the rest of its turn, so a long one would cost it its share.
+const TURN: Duration = Duration::from_micros(250);
 
 /// Bounded access to worker threads. Started with the first operation, ended with the pool.
 pub(super) struct Pool {
@@ -117,15 +121,15 @@ impl Pool {
 impl Shared {
     /// Works until the pool is gone.
     fn run(&self) {
-        // On Linux this is the calling thread's alone. Failing costs fairness, not correctness.
-        if let Err(error) = rustix::process::nice(NICENESS) {
-            tracing::warn!(%error, "a crypto worker keeps its priority");
-        }
+        stand_back();
         while let Some((caller, job)) = self.next() {
             let began = Instant::now();
             // A panic is the failure of that call alone: its sender is dropped.
             let _ = catch_unwind(AssertUnwindSafe(job));
             self.queue.lock().jobs.done(caller, began.elapsed());
+            // A thread that polls and was put off for this one is let on now, and not at the kernel's next tick, which
+            // comes up to four milliseconds later.
+            thread::yield_now();
         }
     }
 
@@ -140,6 +144,17 @@ impl Shared {
             }
             self.work.wait(&mut queue);
         }
+    }
+}
+
+/// Has the calling thread, a worker, stand back. What the kernel refuses costs fairness, not correctness.
+fn stand_back() {
+    // On Linux this is the calling thread's alone.
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::warn!(%error, "a crypto worker keeps its priority");
+    }
+    if let Err(error) = turns::shorten(TURN) {
+        tracing::warn!(%error, "a crypto worker keeps its long turns");
     }
 }
 
