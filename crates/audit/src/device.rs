@@ -21,7 +21,7 @@ pub(crate) trait Device: Send + Sync {
 /// The operating system's files.
 pub(crate) struct Files;
 
-/// Zeros that are written at a time.
+/// What is written at a time where a file needs room: where the file system cannot allocate, and ahead of records.
 pub(crate) static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 impl Device for Files {

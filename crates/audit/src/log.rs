@@ -92,7 +92,7 @@ pub struct Status {
     pub outage: Option<Outage>,
     /// Records that are not on the disk yet.
     pub waiting_records: usize,
-    /// Commits, each one write and one sync.
+    /// Commits, each one sync.
     pub commits: u64,
     /// Records committed.
     pub records: u64,
@@ -207,15 +207,7 @@ impl Log {
     /// # Errors
     /// [`AppendError`] if the log takes none now. The call is to be refused before its work is done.
     pub fn permit(&self) -> Result<Permit, AppendError> {
-        self.permit_at(self.shared.clock.elapsed())
-    }
-
-    /// As [`Log::permit`], for whoever has just read the log's clock.
-    ///
-    /// # Errors
-    /// As [`Log::permit`].
-    pub fn permit_at(&self, now: Duration) -> Result<Permit, AppendError> {
-        self.shared.queue.promise(now)?;
+        self.shared.queue.promise(self.shared.clock.elapsed())?;
         Ok(Permit { shared: Some(Arc::clone(&self.shared)) })
     }
 
@@ -277,11 +269,13 @@ impl Permit {
     /// # Errors
     /// [`AppendError::Unavailable`] if the disk has failed since. The call must not be answered.
     pub fn append(self, call: &Call) -> Result<Ticket, AppendError> {
-        let now = self.shared.as_ref().map_or(Duration::ZERO, |shared| shared.clock.elapsed());
+        let shared = self.shared.as_ref().expect("a permit is used once");
+        let now = shared.clock.elapsed();
         self.append_at(call, now)
     }
 
-    /// As [`Permit::append`], for whoever has just read the log's clock.
+    /// As [`Permit::append`], for whoever has just read the log's steady clock ([`Clock::elapsed`]) and found `now`.
+    /// An older `now` lets the record wait for the disk for longer than the loss bound says.
     ///
     /// # Errors
     /// As [`Permit::append`].

@@ -27,7 +27,7 @@ pub const MISSING_SEGMENTS: &str = "twinkeep_audit_missing_segments";
 pub fn describe() {
     describe_counter!(RECORDS_TOTAL, "Audit records on the disk since the log was opened");
     describe_counter!(BYTES_TOTAL, "Bytes of audit log on the disk since it was opened");
-    describe_counter!(COMMITS_TOTAL, "Commits of the audit log, each one write and one sync");
+    describe_counter!(COMMITS_TOTAL, "Commits of the audit log, each one sync");
     describe_histogram!(SYNC_SECONDS, "Time of one commit of the audit log, its sync included");
     describe_gauge!(WAITING_RECORDS, "Audit records that are not on the disk yet");
     describe_gauge!(IS_OUT, "1 while the audit log takes no records and calls are refused");

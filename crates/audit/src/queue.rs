@@ -197,6 +197,7 @@ impl Queue {
         now: Duration,
     ) -> Result<Place, AppendError> {
         let mut state = self.state.lock();
+        // Whoever is refused here needs to wake nobody: the writer ends, or tries again by itself.
         state.promised -= 1;
         state.refuse_if_out()?;
         let sequence = state.next_sequence;
@@ -391,9 +392,11 @@ mod tests {
         let queue = queue();
         let sequence = push(&queue);
         queue.promise(Duration::ZERO).unwrap();
+        let before = Instant::now();
         queue.await_record(sequence, 8 * MS);
-        assert!(gathers(&queue) <= MS);
-        assert!(gathers(&queue) > Duration::ZERO, "another call is under way");
+        let by = queue.state.lock().awaited_by.unwrap();
+        assert!((before + MS..=Instant::now() + MS).contains(&by), "an eighth of it");
+        assert_eq!(queue.state.lock().gather_until(before), by, "another call is under way");
         queue.release();
         assert_eq!(gathers(&queue), Duration::ZERO, "nobody is any more");
     }

@@ -167,6 +167,8 @@ pub(crate) enum Fault {
     NoRoom,
     /// Has no room at all: half of what is written arrives.
     NoRoomInside,
+    /// Has room for records and none to write ahead.
+    NoZeros,
     /// Fails writes.
     Write,
     /// Fails syncs.
@@ -207,6 +209,9 @@ impl Device for Disk {
 
     fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         if bytes.iter().all(|byte| *byte == 0) {
+            if *self.fault.lock() == Fault::NoZeros {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             self.zeros.fetch_add(1, Ordering::SeqCst);
         }
         match *self.fault.lock() {

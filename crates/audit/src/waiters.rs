@@ -51,12 +51,16 @@ impl Waiters {
     /// Returns the courier of this runtime, which the first wait starts.
     fn courier(&self, progress: &watch::Sender<Progress>) -> Arc<Courier> {
         let runtime = Handle::current();
-        let courier = match self.couriers.lock().entry(runtime.id()) {
+        let (courier, progress) = match self.couriers.lock().entry(runtime.id()) {
             Entry::Occupied(known) => return Arc::clone(known.get()),
-            Entry::Vacant(place) => Arc::clone(place.insert(Arc::default())),
+            // Subscribed before another thread of the runtime finds the courier and waits with it: what is
+            // committed from then on, the courier sees.
+            Entry::Vacant(place) => {
+                (Arc::clone(place.insert(Arc::default())), progress.subscribe())
+            }
         };
         let left = Left { couriers: Arc::clone(&self.couriers), runtime: runtime.id() };
-        let (of_task, progress) = (Arc::clone(&courier), progress.subscribe());
+        let of_task = Arc::clone(&courier);
         // Outside of the lock, which `left` takes: a runtime that is ending drops the task at once.
         runtime.spawn(async move {
             let _left = left;
@@ -141,7 +145,7 @@ impl<F> Drop for Wait<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use futures::future::join_all;
     use futures::poll;
@@ -222,7 +226,8 @@ mod tests {
                 let log = &log;
                 scope.spawn(move || block_on(async { soon(log.wait(sequence)).await }))
             });
-            while log.waiting() < 2 {
+            let began = Instant::now();
+            while log.waiting() < 2 && began.elapsed() < Duration::from_secs(5) {
                 std::thread::yield_now();
             }
             assert_eq!(log.waiters.couriers.lock().len(), 2);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use twinkeep_core::clock::Clock;
 
 use crate::device::{Device, ZEROS};
@@ -46,7 +46,7 @@ pub(crate) struct Open {
     pub(crate) number: u64,
     pub(crate) offset: u64,
     pub(crate) capacity: u64,
-    /// Up to where the file's room has been written before.
+    /// Offset in bytes up to which the file's blocks are written and not only allocated.
     pub(crate) ready: u64,
 }
 
@@ -160,8 +160,12 @@ impl Writer {
         let open = self.open.as_mut().expect("rotation leaves a segment open");
         let began = Instant::now();
         let end = open.offset + self.frames.len() as u64;
-        make_ready(&*self.device, open, end)
-            .and_then(|()| self.device.write(&open.file, &self.frames, open.offset))
+        if let Err(error) = make_ready(&*self.device, open, end) {
+            // The records may have room all the same.
+            debug!(%error, "audit segment is not written ahead");
+        }
+        self.device
+            .write(&open.file, &self.frames, open.offset)
             .map_err(|error| Outage::of_write("write an audit segment", &error))?;
         self.device.sync(&open.file).map_err(|error| Outage::of_sync(&error))?;
         self.sync_seconds.record(began.elapsed());

@@ -3,7 +3,7 @@
 //! A thread that answers callers wakes often and works for a fraction of a millisecond. A thread that signs with
 //! RSA never sleeps, and by default the kernel lets it finish a turn of milliseconds before the other one is
 //! let run. A thread with short turns may interrupt one with long turns; its share of the processor stays what
-//! its niceness says.
+//! its niceness says. A thread that yields gives up the rest of its turn, and loses less by it when turns are short.
 #![expect(unsafe_code, reason = "sched_getattr and sched_setattr have no safe form in std")]
 
 use std::io;

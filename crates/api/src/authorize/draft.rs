@@ -70,8 +70,9 @@ struct Inner {
 enum End {
     /// It has not: dropped like that, the client went away.
     Open,
-    /// When, by the node's steady clock; `None` where the answer waited for its record and the end is now.
-    Answered(Code, Option<Duration>),
+    /// When its record was where it has to be, by the node's steady clock, to the microsecond that queueing takes.
+    /// The call may live on: it hands on a stream.
+    Answered(Code, Duration),
     /// Its items are counted instead.
     Forgotten,
 }
@@ -149,8 +150,7 @@ impl Draft {
 
     /// Asks the log to keep room for the record. Of calls that repair a node it is only tried.
     pub(crate) fn take_permit(&self, log: &Log) -> Result<(), CallError> {
-        // The call has just begun, but for its wait.
-        match log.permit_at(self.began + self.waited) {
+        match log.permit() {
             Ok(permit) => self.inner.lock().permit = Some(permit),
             Err(error) if self.class == AuditClass::Attempted => self.lost(&error),
             Err(error) => return Err(error.into()),
@@ -203,7 +203,7 @@ impl Draft {
                 AuditClass::Queued if inner.private_key => Wait::Durable,
                 AuditClass::Queued | AuditClass::Attempted => Wait::Queued,
             };
-            inner.end = End::Answered(code, None);
+            inner.end = End::Answered(code, now);
             (inner.permit.take(), wait)
         };
         let Some(permit) = permit else { return Ok(()) };
@@ -212,11 +212,14 @@ impl Draft {
         // Queued before the first await, so that the call does not carry its record along.
         let record = self.record(status::name(code), decision, output_bytes, now);
         let queued = permit.append_at(&record, now);
+        // Before the wait, so that the call does not carry it along.
         drop(record);
-        if queued.as_ref().is_ok_and(|ticket| !ticket.waits(wait)) {
-            self.inner.lock().end = End::Answered(code, Some(now));
+        let waits = queued.as_ref().is_ok_and(|ticket| ticket.waits(wait));
+        let written = written(queued, wait).await;
+        if waits {
+            self.inner.lock().end = End::Answered(code, self.clock.elapsed());
         }
-        match written(queued, wait).await {
+        match written {
             Ok(()) => Ok(()),
             Err(error) if self.class == AuditClass::Attempted => {
                 self.lost(&error);
@@ -224,7 +227,7 @@ impl Draft {
             }
             Err(error) => {
                 let error = CallError::from(error);
-                self.inner.lock().end = End::Answered(error.code(), None);
+                self.inner.lock().end = End::Answered(error.code(), self.clock.elapsed());
                 Err(error)
             }
         }
@@ -283,11 +286,10 @@ impl Draft {
             (inner.end, inner.instance_type)
         };
         let (code, at) = match end {
-            End::Open => (Code::Cancelled, None),
+            End::Open => (Code::Cancelled, self.clock.elapsed()),
             End::Answered(code, at) => (code, at),
             End::Forgotten => return self.meter.forgotten(),
         };
-        let at = at.unwrap_or_else(|| self.clock.elapsed());
         let elapsed = at.saturating_sub(self.began);
         self.meter.ended(self.method, code, instance_type, elapsed);
         tracing::debug!(

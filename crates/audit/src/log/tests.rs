@@ -137,6 +137,45 @@ fn room_is_written_ahead_once_for_many_commits() {
     assert_eq!(read_all(&log).iter().filter_map(number).count(), 51);
 }
 
+/// Records cross from one piece that was written ahead to the next, and what is behind the last one is no record.
+#[test]
+fn log_crosses_what_was_written_ahead_and_is_found_whole() {
+    let piece = crate::device::ZEROS.len() as u64;
+    let options = Options { segment_bytes: 4 * piece, ..options() };
+    let disk = Arc::new(Disk::default());
+    let directory = directory();
+    let open = || {
+        let clock = Arc::new(HandClock::default());
+        Log::open_on(Arc::clone(&disk) as _, directory.path(), identity(), &options, clock)
+    };
+    let mut written = 0;
+    for run in 1..=2 {
+        let log = open().unwrap();
+        while log.status().bytes < 5 * piece / 4 {
+            append_durably(&log, large_call(written));
+            written += 1;
+        }
+        assert!(disk.zeros() >= 2 * run, "{} pieces", disk.zeros());
+        // As a crash would, this leaves no mark at the end.
+        drop(log);
+    }
+    let log = open().unwrap();
+    let numbers: Vec<_> = read_all(&log).iter().filter_map(number).collect();
+    assert_eq!(numbers, (0..written).collect::<Vec<_>>());
+    close(log);
+    assert!(verify(directory.path(), None).unwrap().is_intact());
+}
+
+#[test]
+fn disk_that_has_no_room_to_write_ahead_still_takes_records() {
+    let disk = Arc::new(Disk::default());
+    let directory = directory();
+    disk.set(Fault::NoZeros);
+    let log = open_on(&disk, directory.path()).unwrap();
+    append_durably(&log, call(1));
+    assert_eq!(read_all(&log).iter().filter_map(number).collect::<Vec<_>>(), [1]);
+}
+
 /// Each commit is a sync: records that nobody waits for are not worth one each, however slowly they come.
 #[test]
 fn records_that_no_answer_waits_for_share_commits() {
