@@ -7,6 +7,7 @@
 //! nothing, and the median of them counts. The echo at the same rate tells what of it is the machine's and
 //! the load generator's own.
 
+use std::fmt;
 use std::time::Duration;
 
 use twinkeep_client::v1::{Algorithm, KeySpec, SignResponse};
@@ -61,42 +62,55 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         with.push(in_calm(bench, &subject, rate, Some(&sign)).await?);
         echoes.push(in_calm(bench, &echo, rate, None).await?);
     }
-    let middle =
-        |seen: &[Seen], figure: fn(&Seen) -> f64| median(seen.iter().map(figure).collect());
-    let p99s = [&without, &with, &echoes].map(|seen| middle(seen, |seen| seen.p99_us));
-    let stolen =
-        [&without, &with, &echoes].map(|seen| 100.0 * middle(seen, |seen| seen.weather.steal));
-    let left = 1.0 - middle(&without, |seen| seen.busy);
-    let signing = middle(&with, |seen| seen.signs) * sign_s;
     let refused: u64 = with.iter().map(|seen| seen.signs_refused).sum();
-    println!(
-        "Encrypt {rate:.0}/s: p99 {:.0} us without, {:.0} us with, {:.0} us of the echo; {:.0} signatures/s of {:.2} ms are {signing:.2} of a core, {left:.2} was left; steal {:.1}, {:.1}, {:.1} %",
-        p99s[0],
-        p99s[1],
-        p99s[2],
-        signing / sign_s,
-        sign_s * 1000.0,
-        stolen[0],
-        stolen[1],
-        stolen[2],
-    );
+    let [without, with, echo] = [&without, &with, &echoes].map(|seen| Middle::of(seen));
+    println!("Encrypt {rate:.0}/s   without {without}");
+    println!("Encrypt {rate:.0}/s   with    {with}");
+    println!("echo    {rate:.0}/s           {echo}");
+    let (left, signing) = (1.0 - without.busy, with.signs * sign_s);
+    println!("{:.2} ms a signature: {signing:.2} of a core, of {left:.2} left", sign_s * 1000.0);
+    let ratio = with.p99_us / without.p99_us;
     let report = &mut bench.report;
-    report.add(
-        "p99 of Encrypt beside RSA-4096, to without",
-        p99s[1] / p99s[0],
-        "×",
-        Target::AtMost(1.5),
-    );
-    report.add(
-        "the signer's share of the processor left",
-        signing / left,
-        "×",
-        Target::AtLeast(0.8),
-    );
+    report.add("p99 of Encrypt beside RSA-4096, to without", ratio, "×", Target::AtMost(1.5));
+    let share = signing / left;
+    report.add("the signer's share of the processor left", share, "×", Target::AtLeast(0.8));
     report.add("signatures refused", count(refused), "calls", Target::AtMost(0.0));
-    bench.show("p99 of Encrypt at half of the capacity", p99s[0], "us");
-    bench.show("p99 of the echo at that rate", p99s[2], "us");
+    bench.show("p99 of Encrypt at half of the capacity", without.p99_us, "us");
+    bench.show("p99 of the echo at that rate", echo.p99_us, "us");
     Ok(())
+}
+
+/// The medians of some windows, each figure by itself.
+struct Middle {
+    p99_us: f64,
+    busy: f64,
+    signs: f64,
+    steal: f64,
+}
+
+impl Middle {
+    fn of(seen: &[Seen]) -> Self {
+        let middle = |figure: fn(&Seen) -> f64| median(seen.iter().map(figure).collect());
+        Self {
+            p99_us: middle(|seen| seen.p99_us),
+            busy: middle(|seen| seen.busy),
+            signs: middle(|seen| seen.signs),
+            steal: middle(|seen| seen.weather.steal),
+        }
+    }
+}
+
+impl fmt::Display for Middle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "p99 {:>7.1} us  server busy {:>3.0} %  {:>5.0} signatures/s  steal {:.1} %",
+            self.p99_us,
+            self.busy * 100.0,
+            self.signs,
+            self.steal * 100.0,
+        )
+    }
 }
 
 async fn signer_call(bench: &Bench) -> anyhow::Result<(Connection, Call)> {

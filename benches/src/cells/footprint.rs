@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use tokio::time::timeout;
 use twinkeep_client::v1;
 use twinkeep_client::v1::crypto_stream_request::Body;
 use twinkeep_tests::{Node, program};
@@ -25,6 +26,8 @@ const START_MAX: Duration = Duration::from_secs(30);
 const REST: Duration = Duration::from_millis(500);
 /// Connections that are opened to see what one costs, and then a stream on each.
 const CONNECTIONS: usize = 500;
+/// Longest wait for an answer on one.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Bytes of the plaintext that is encrypted over each stream, so that what a stream in use keeps is there.
 const PLAINTEXT_BYTES: usize = 1024;
 
@@ -69,7 +72,8 @@ async fn open_streams(
     for connection in connections {
         let (mut send, mut answers) = connection.prepare(CRYPTO_STREAM)?.stream().await?;
         send.send_data(call.frames[0].clone(), false)?;
-        let answer = answers.data().await.context("the node ended the stream")??;
+        let answer = timeout(ANSWER_MAX, answers.data()).await.context("no answer on a stream")?;
+        let answer = answer.context("the node ended the stream")??;
         answers.flow_control().release_capacity(answer.len())?;
         streams.push((send, answers));
     }
