@@ -14,7 +14,8 @@
 //! ¹ At most [`ATTEMPTS_MAX`] attempts, each but the first at the cost of a token of the budget.
 //! ² `DATA_LOSS` is said before anything is done; an answer that was damaged on its way is not sent for again.
 //! ³ Unless the service vouches that nothing was changed: then next node.
-//! ⁴ Until that was so at all of them: then it fails, since no time mends a certificate.
+//! ⁴ Until that was so at all of them: then it fails, since no time mends a certificate. Where nodes refuse the
+//!   caller's, it fails too if the others cannot be reached: they are of the same cluster and will say the same.
 //!
 //! When all nodes have been tried, it waits a moment and begins again, until the call's time is over. A
 //! call bound to one node gets one attempt.
@@ -37,7 +38,7 @@ use crate::error::{Error, Outcome, local, never_sent, not_done, retry_after};
 use crate::message::{Answer, Mismatch};
 use crate::node::Node;
 use crate::pool::Avoid;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Refuser};
 use crate::safety::Safety;
 
 /// Attempts of a call that uses keys or reads.
@@ -97,6 +98,9 @@ pub(crate) async fn call<A: Answer>(
         hedges: 0,
         maybe_done: false,
         refused: Vec::new(),
+        unreachable: Vec::new(),
+        heard: false,
+        given_up: false,
         last: None,
     };
     race.run(begun).await
@@ -139,6 +143,12 @@ struct Race<'a, A> {
     maybe_done: bool,
     /// The nodes that a certificate kept the call from.
     refused: Vec<(Arc<Node>, Refusal)>,
+    /// The nodes that no connection came about with, for another reason.
+    unreachable: Vec<Arc<Node>>,
+    /// Whether a node took a connection.
+    heard: bool,
+    /// Whether it ends over certificates.
+    given_up: bool,
     /// What went wrong last, and where.
     last: Option<(Arc<Node>, Status)>,
 }
@@ -326,11 +336,9 @@ impl<'a, A: Answer> Race<'a, A> {
             node.unreachable();
             self.shared.pool.depose(node);
             self.attempts -= 1;
-            return match Refusal::of(&node.address, status) {
-                Some(refusal) => self.refused(node, refusal),
-                None => self.unless_bound(),
-            };
+            return self.kept_out(node, Refusal::of(&node.address, status));
         }
+        self.heard = true;
         if local(status) {
             node.failed();
             self.shared.pool.depose(node);
@@ -366,17 +374,40 @@ impl<'a, A: Answer> Race<'a, A> {
         }
     }
 
-    /// Notes that a certificate keeps the call from a node; goes on while there are others.
-    fn refused(&mut self, node: &Arc<Node>, refusal: Refusal) -> After {
-        if !self.is_refused(node) {
-            self.refused.push((Arc::clone(node), refusal));
+    /// Notes that no connection to a node came about, over a certificate or otherwise; goes on while another node, or
+    /// time, may mend that.
+    fn kept_out(&mut self, node: &Arc<Node>, refusal: Option<Refusal>) -> After {
+        match refusal {
+            Some(refusal) if !self.is_refused(node) => {
+                self.refused.push((Arc::clone(node), refusal));
+            }
+            None if !self.is_unreachable(node) => self.unreachable.push(Arc::clone(node)),
+            _ => {}
         }
-        let everywhere = self.avoid.tried.iter().all(|tried| self.is_refused(tried));
-        if everywhere && self.choose().is_none() { After::Fail } else { self.unless_bound() }
+        self.given_up = self.is_in_vain() && self.choose().is_none();
+        if self.given_up { After::Fail } else { self.unless_bound() }
+    }
+
+    /// Tells whether certificates keep the call from all nodes that were tried in this round.
+    fn is_in_vain(&self) -> bool {
+        let tried = &self.avoid.tried;
+        if tried.iter().all(|node| self.is_refused(node)) {
+            return true;
+        }
+        // A node that is down would refuse the caller as the others do when it comes back.
+        let of_the_caller = |(_, refusal): &(_, Refusal)| refusal.by == Refuser::Node;
+        !self.heard
+            && !self.refused.is_empty()
+            && self.refused.iter().all(of_the_caller)
+            && tried.iter().all(|node| self.is_refused(node) || self.is_unreachable(node))
     }
 
     fn is_refused(&self, node: &Arc<Node>) -> bool {
         self.refused.iter().any(|(refused, _)| Arc::ptr_eq(refused, node))
+    }
+
+    fn is_unreachable(&self, node: &Arc<Node>) -> bool {
+        self.unreachable.iter().any(|unreachable| Arc::ptr_eq(unreachable, node))
     }
 
     /// Learns from an `UNAVAILABLE`: where the leader is, or that a node should not use keys.
@@ -424,9 +455,10 @@ impl<'a, A: Answer> Race<'a, A> {
         let (node, status) = self.last.as_ref()?;
         // An earlier attempt may have done it, which is the more important to say.
         if outcome == Outcome::NotDone
-            && let Some(refusal) = Refusal::of(&node.address, status)
+            && let Some(refusal) = self.refusal(node, status)
         {
-            let others = self.refused.len().saturating_sub(1);
+            let unreachable = self.unreachable.iter().filter(|node| !self.is_refused(node));
+            let others = (self.refused.len() + unreachable.count()).saturating_sub(1);
             return Some(Error::CertificateRefused { refusal, others });
         }
         Some(match Error::of(status, self.attempts.max(1), outcome, self.terms.limit) {
@@ -436,6 +468,12 @@ impl<'a, A: Answer> Race<'a, A> {
             }
             error => error,
         })
+    }
+
+    /// Returns the refusal that the call ended with: that of the node that was tried last, which may be down instead.
+    fn refusal(&self, node: &Node, status: &Status) -> Option<Refusal> {
+        let earlier = || self.refused.last().filter(|_| self.given_up);
+        Refusal::of(&node.address, status).or_else(|| earlier().map(|(_, refusal)| refusal.clone()))
     }
 
     fn out_of_time(&self) -> Error {

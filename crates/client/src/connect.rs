@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::AsyncBufRead as _;
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::Uri;
 use tower::Service;
@@ -64,8 +64,15 @@ impl Service<Uri> for Dialler {
     }
 }
 
-/// Waits until there is something to read, or the connection has ended, and takes none of it: a TLS stream that is
-/// read into no room at all does the rest of the work.
+/// Waits until there is something to read, and takes none of it. A connection that ends first never was, however
+/// politely it ends: a node that shuts down, or a proxy without one behind it, says no more than that it closes.
 async fn first_word(connection: &mut Connection) -> io::Result<()> {
-    poll_fn(|cx| Pin::new(&mut *connection).poll_read(cx, &mut ReadBuf::new(&mut []))).await
+    let filled = |word: &[u8]| !word.is_empty();
+    match poll_fn(|cx| Pin::new(&mut *connection).poll_fill_buf(cx).map_ok(filled)).await? {
+        true => Ok(()),
+        false => {
+            let why = "the node closed the connection before its first word";
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, why))
+        }
+    }
 }

@@ -27,12 +27,13 @@ pub enum Error {
     #[error("{0}")]
     Unauthenticated(String),
     /// A certificate keeps the call from every node: the caller's, which they refuse, or theirs, which this client
-    /// refuses. The call did not leave, and will not before somebody changes something.
+    /// refuses. The call did not leave, and will not before somebody changes something. Nodes that could not be
+    /// reached do not keep it waiting where all others refuse the caller's.
     #[error("{refusal}{}; {}", in_vain(*.others), .refusal.way_out())]
     CertificateRefused {
-        /// At the node that was tried last: who refuses whose, why, and what to do.
+        /// At the last node with one: who refuses whose, why, and what to do.
         refusal: Refusal,
-        /// How many other nodes were tried, and ended alike.
+        /// How many other nodes were tried in vain: they ended alike, or could not be reached.
         others: usize,
     },
     /// The caller may not do this, or what it names does not exist.

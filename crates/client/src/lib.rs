@@ -30,8 +30,8 @@
 //! - **Prefers the near zone**, and among its nodes the one with the fewest open calls.
 //! - **Avoids failing nodes.** Three failures in a row, or a refused connection, eject a node for a
 //!   while; then one call tries it again.
-//! - **Says at once which certificate is refused**, where, by whom and why, if it is at every node
-//!   ([`Error::CertificateRefused`]); no time mends that.
+//! - **Says at once which certificate is refused**, where, by whom and why, if it is at every node, or the
+//!   caller's at every node that is up ([`Error::CertificateRefused`]); no time mends that.
 //! - **Tries again where that is safe** ([`Safety`]): on another node, in another zone first, within a
 //!   retry budget that keeps a brown-out from being amplified.
 //! - **Hedges.** A crypto call without an answer after max(10 ms, 2 × p95) is sent to the other zone as

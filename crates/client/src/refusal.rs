@@ -33,6 +33,7 @@ pub struct Refusal {
 
 /// Who refuses a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Refuser {
     /// The node refuses the caller's.
     Node,
@@ -98,6 +99,13 @@ impl Refusal {
             (Refuser::Node, Fault::NotValidNow) => {
                 "an admin issues a new one with `twinkeep access issue-certificate NAME`; if this one has not \
                  ended, compare the clocks of both machines"
+            }
+            (Refuser::Node, Fault::Revoked) => {
+                "an admin took it back, and issues a new one with `twinkeep access issue-certificate NAME`"
+            }
+            (Refuser::Node, Fault::Missing) => {
+                "call with a certificate and its private key, which an admin issues with \
+                 `twinkeep access issue-certificate NAME`"
             }
             (Refuser::Node, _) => {
                 "it may be one of another cluster: an admin of this one issues certificates with \
@@ -193,6 +201,16 @@ mod tests {
                 rustls::Error::AlertReceived(AlertDescription::UnknownCA),
                 "node:1 refuses this caller's certificate: it was not issued by the caller authority",
                 "issue-certificate",
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::CertificateRevoked),
+                "node:1 refuses this caller's certificate: it was revoked",
+                "took it back",
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::CertificateRequired),
+                "node:1 refuses this caller's certificate: none was shown",
+                "call with a certificate",
             ),
             (
                 rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer),

@@ -14,6 +14,9 @@ use crate::pool::Pool;
 
 /// The wait before another node is asked after a stream ended.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The longest one while certificates are refused: each refusal in a row doubles it. Somebody has to renew one, and
+/// until then every client of a fleet would shake hands with every node twice a second.
+const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Follows the topology until the client is gone.
 pub(crate) fn follow(shared: Weak<Shared>) -> AbortHandle {
@@ -21,8 +24,14 @@ pub(crate) fn follow(shared: Weak<Shared>) -> AbortHandle {
 }
 
 async fn run(shared: Weak<Shared>) {
+    let mut pause = PAUSE;
     loop {
-        match open(&shared).await {
+        let opened = open(&shared).await;
+        pause = match &opened {
+            Some(Err(Error::CertificateRefused { .. })) => (pause * 2).min(REFUSED_PAUSE_MAX),
+            _ => PAUSE,
+        };
+        match opened {
             Some(Ok(stream)) => read(&shared, stream).await,
             Some(Err(Error::Denied(why) | Error::Unauthenticated(why))) => {
                 tracing::debug!(why, "the cluster does not show its topology to this caller");
@@ -31,7 +40,7 @@ async fn run(shared: Weak<Shared>) {
             Some(Err(error)) => tracing::debug!(%error, "topology unknown"),
             None => return,
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
     }
 }
 

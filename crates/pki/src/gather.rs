@@ -14,7 +14,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 /// Most bytes that are gathered: four TLS records of full size.
 const GATHERED_MAX: usize = 64 * 1024;
@@ -90,6 +90,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
             return Poll::Ready(Err(error));
         }
         Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+/// Looks at what has come without taking it.
+impl<S: AsyncBufRead + AsyncWrite + Unpin> AsyncBufRead for Gathered<S> {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        if this.put_off > 0
+            && let Poll::Ready(Err(error)) = this.poll_flush_now(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut this.inner).poll_fill_buf(cx)
+    }
+
+    fn consume(mut self: Pin<&mut Self>, count: usize) {
+        Pin::new(&mut self.inner).consume(count);
     }
 }
 

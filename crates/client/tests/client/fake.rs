@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::UnixTime;
+use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
@@ -139,6 +140,16 @@ impl Drop for Node {
     }
 }
 
+/// How a node treats a new connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Usual,
+    /// Says nothing before the client has.
+    Shy,
+    /// Closes it.
+    Curt,
+}
+
 /// The certificates of a cluster.
 pub(crate) struct Cluster {
     callers: Authority<Callers>,
@@ -159,20 +170,25 @@ impl Cluster {
     }
 
     pub(crate) fn node(&self) -> Node {
-        self.node_at("127.0.0.1:0", false)
+        self.node_at("127.0.0.1:0", Manner::Usual)
     }
 
     /// A node in the place of one that was killed.
     pub(crate) fn node_instead_of(&self, killed: &Node) -> Node {
-        self.node_at(&killed.address, false)
+        self.node_at(&killed.address, Manner::Usual)
     }
 
     /// A node that is silent until the client has said something.
     pub(crate) fn shy_node(&self) -> Node {
-        self.node_at("127.0.0.1:0", true)
+        self.node_at("127.0.0.1:0", Manner::Shy)
     }
 
-    fn node_at(&self, address: &str, is_shy: bool) -> Node {
+    /// A node that shakes hands and closes the connection, as one that shuts down does.
+    pub(crate) fn curt_node(&self) -> Node {
+        self.node_at("127.0.0.1:0", Manner::Curt)
+    }
+
+    fn node_at(&self, address: &str, manner: Manner) -> Node {
         let key = PrivateKey::generate().unwrap();
         let hosts = Hosts { addresses: vec!["127.0.0.1".parse().unwrap()], ..Hosts::default() };
         let (node, first) = (NodeId::new(1).unwrap(), Incarnation::FIRST);
@@ -199,6 +215,14 @@ impl Cluster {
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let incoming = incoming(listener, config, Limits::default());
+            if manner == Manner::Curt {
+                tokio::pin!(incoming);
+                while let Some(ready) = incoming.next().await {
+                    ready.unwrap().shutdown().await.unwrap();
+                }
+                return Ok(());
+            }
+            let is_shy = manner == Manner::Shy;
             Server::builder()
                 .add_service(CryptoServiceServer::from_arc(Arc::clone(&serving)))
                 .add_service(KeyServiceServer::from_arc(Arc::clone(&serving)))
@@ -254,7 +278,8 @@ fn id() -> ClusterId {
     ClusterId::from_bytes([7; 16])
 }
 
-fn now() -> u64 {
+/// Seconds since 1970 by the wall clock, which certificates go by.
+pub(crate) fn now() -> u64 {
     UnixTime::now().as_secs()
 }
 
@@ -276,6 +301,15 @@ fn bind(address: &str) -> std::net::TcpListener {
             }
             bound => return bound.unwrap(),
         }
+    }
+}
+
+/// Waits for something, but not for ever.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let began = tokio::time::Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(10), "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -2,18 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-use twinkeep_client::v1;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+use twinkeep_client::{Client, v1};
 
-use crate::fake::{Cluster, Node, hello};
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(5), "{what}");
-        sleep(Duration::from_millis(5)).await;
-    }
-}
+use crate::fake::{Cluster, Node, hello, until};
 
 #[tokio::test]
 async fn what_one_node_wrote_the_next_one_must_have_seen() {
@@ -88,4 +81,27 @@ async fn nodes_and_leader_are_learnt_from_the_cluster() {
     until("the client follows another node", || other.followers() == 1).await;
     drop(client);
     until("a client that is gone follows nobody", || other.followers() == 0).await;
+}
+
+/// Clients with a certificate that had ended shook hands with every node twice a second.
+#[tokio::test]
+async fn client_that_is_refused_asks_for_the_topology_less_and_less_often() {
+    let (cluster, other) = (Cluster::new(), Cluster::new());
+    let node = cluster.node();
+    let counter = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (chain, key) = other.identity();
+    let builder = Client::builder().root(cluster.root()).identity(chain, key);
+    let _client = builder.endpoint(counter.local_addr().unwrap().to_string()).build().unwrap();
+    let mut connections = 0;
+    let counting = async {
+        loop {
+            let (mut near, _) = counter.accept().await.unwrap();
+            connections += 1;
+            let mut far = TcpStream::connect(&node.address).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    };
+    timeout(Duration::from_secs(4), counting).await.unwrap_err();
+    // At once, after one second, and after two more.
+    assert!((1..=4).contains(&connections), "{connections}");
 }

@@ -12,17 +12,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 use twinkeep_client::{Client, Error, v1};
 
-use crate::fake::{Cluster, Node, Streams, Way, count, hello};
+use crate::fake::{Cluster, Node, Streams, Way, count, hello, until};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(10), "{what}");
-        sleep(Duration::from_millis(5)).await;
-    }
-}
 
 fn numbered(number: usize) -> v1::EncryptRequest {
     v1::EncryptRequest { plaintext: number.to_string().into(), ..Default::default() }
@@ -204,20 +196,31 @@ async fn node_without_streams_is_called_one_by_one_and_not_asked_again_soon() {
 async fn node_that_takes_no_stream_now_is_called_one_by_one_until_it_says() {
     let cluster = Cluster::new();
     let node = cluster.node();
+    node.streams(Streams::Busy(10_000));
     let client = cluster.client(&[&node]);
-    for moment in 1..=3 {
-        node.streams(Streams::Busy(400));
-        let began = Instant::now();
-        many(&client, 20).await;
-        many(&client, 20).await;
-        assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
-        assert_eq!((node.seen().len(), streamed(&node)), (40 * moment, 0));
-        assert_eq!(count(&node.tally().opened), moment);
-        sleep(Duration::from_millis(450)).await;
-    }
-    node.streams(Streams::Take);
     many(&client, 20).await;
-    assert_eq!(streamed(&node), 20);
+    many(&client, 20).await;
+    assert_eq!((node.seen().len(), streamed(&node)), (40, 0));
+    assert_eq!(count(&node.tally().opened), 1);
+
+    // It is asked again when the time is over, however often it says so.
+    let node = cluster.node();
+    node.streams(Streams::Busy(100));
+    let client = cluster.client(&[&node]);
+    let began = Instant::now();
+    while count(&node.tally().opened) < 3 {
+        assert!(began.elapsed() < Duration::from_secs(10), "it is not asked again");
+        many(&client, 1).await;
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
+    assert_eq!(streamed(&node), 0);
+    node.streams(Streams::Take);
+    while streamed(&node) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "its stream is not used");
+        many(&client, 1).await;
+        sleep(Duration::from_millis(5)).await;
+    }
 
     // Without a time it is not asked again at once either.
     let node = cluster.node();
