@@ -26,6 +26,7 @@ use twinkeep_client::{BuildError, Client, Error};
 use twinkeep_pki::credential::CredentialError;
 
 use crate::dev::layout::Layout;
+use crate::exit::Advice;
 use crate::output::{Format, time};
 use file::{Config, DEV, Endpoint, File};
 
@@ -267,17 +268,24 @@ fn not_built(error: BuildError, certificate: &Path) -> anyhow::Error {
     let BuildError::Identity(Validity { not_before_unix, not_after_unix, now_unix }) = error else {
         return anyhow::Error::from(error).context("cannot make a client");
     };
-    let what = match now_unix > not_after_unix {
-        true => "has expired",
-        false => "is not valid yet",
+    let (what, way_out) = match now_unix > not_after_unix {
+        true => (
+            "the caller's certificate has expired",
+            "an admin issues a new one with `twinkeep access issue-certificate`",
+        ),
+        // Nobody issues certificates for later.
+        false => (
+            "the caller's certificate is not valid yet",
+            "is the clock of this machine right? `date -u` shows it",
+        ),
     };
     let time = |unix: u64| time(unix.saturating_mul(1000));
     let (from, to, now) = (time(not_before_unix), time(not_after_unix), time(now_unix));
-    Error::Unauthenticated(format!(
-        "the caller's certificate {} {what}: it is valid from {from} to {to}, and now it is {now}",
+    let error = Error::Unauthenticated(format!(
+        "{} is valid from {from} to {to}, and now it is {now}",
         certificate.display()
-    ))
-    .into()
+    ));
+    anyhow::Error::from(error).context(Advice { what, way_out })
 }
 
 fn dev_home() -> PathBuf {
@@ -290,9 +298,9 @@ mod tests {
 
     #[test]
     fn own_certificate_that_is_not_valid_now_is_named_with_times_that_people_read() {
-        for (now_unix, what, now) in [
-            (1_800_000_001, "has expired", "2027-01-15T08:00:01Z"),
-            (1_799_989_999, "is not valid yet", "2027-01-15T05:13:19Z"),
+        for (now_unix, what, now, way_out) in [
+            (1_800_000_001, "has expired", "2027-01-15T08:00:01Z", "issue-certificate"),
+            (1_799_989_999, "is not valid yet", "2027-01-15T05:13:19Z", "clock of this machine"),
         ] {
             let (not_before_unix, not_after_unix) = (1_799_990_000, 1_800_000_000);
             let error = CredentialError::Validity { not_before_unix, not_after_unix, now_unix };
@@ -300,10 +308,12 @@ mod tests {
             // Nodes would say that they do not know the caller.
             assert!(matches!(error.downcast_ref(), Some(Error::Unauthenticated(_))), "{error:#}");
             let expected = format!(
-                "the caller's certificate prod/app.pem {what}: it is valid from 2027-01-15T05:13:20Z to \
+                "the caller's certificate {what}: prod/app.pem is valid from 2027-01-15T05:13:20Z to \
                  2027-01-15T08:00:00Z, and now it is {now}"
             );
             assert_eq!(format!("{error:#}"), expected);
+            let advice = error.downcast_ref::<Advice>().unwrap();
+            assert!(advice.way_out.contains(way_out), "{}", advice.way_out);
         }
         let other = not_built(BuildError::NoEndpoint, Path::new(""));
         assert!(format!("{other:#}").starts_with("cannot make a client: "), "{other:#}");

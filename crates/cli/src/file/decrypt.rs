@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use twinkeep_client::file::{DecryptOptions, Decrypted, Metadata, begins_file};
 use twinkeep_client::{Client, Error, begins_ciphertext, v1};
@@ -68,10 +68,11 @@ async fn bare(
 ) -> anyhow::Result<Decrypted> {
     let max = raw::CIPHERTEXT_BYTES_MAX;
     let ciphertext = raw::read(reader, max).await.with_context(|| format!("cannot read {name}"))?;
+    let ciphertext = ciphertext.with_context(|| too_long(name))?;
     // Only a key that was named may be an RSA key, whose ciphertexts look like anything.
-    let ciphertext = ciphertext
-        .filter(|bytes| begins_ciphertext(bytes) || !key_id.is_empty())
-        .with_context(|| not_encrypted(name))?;
+    if !begins_ciphertext(&ciphertext) && key_id.is_empty() {
+        bail!(not_encrypted(name));
+    }
     let opened = raw::open(client, key_id, pairs, ciphertext.to_vec(), file).await;
     let answer = opened.map_err(|error| explained(error, name, &ciphertext))?;
     Ok(Decrypted {
@@ -87,6 +88,15 @@ fn not_encrypted(name: &str) -> String {
     format!(
         "{name} is not encrypted by Twinkeep: it begins neither as a file that `twinkeep encrypt` made nor as a \
          ciphertext of the service; add `--base64` if it is one written as text, `--key` if it is one of an RSA key"
+    )
+}
+
+/// What is wrong with an input that is longer than a ciphertext is, whatever key it may be of.
+fn too_long(name: &str) -> String {
+    let max = raw::CIPHERTEXT_BYTES_MAX / 1024;
+    format!(
+        "{name} is not encrypted by Twinkeep: it does not begin as a file that `twinkeep encrypt` made, and is longer \
+         than the {max} KiB that a ciphertext of the service has at most"
     )
 }
 
@@ -122,14 +132,22 @@ mod tests {
 
     #[tokio::test]
     async fn plain_file_is_said_to_be_one_and_no_node_is_asked() {
-        for plain in
-            [&b"attack at dawn\n"[..], b"", b"eyB9", &[b'x'; raw::CIPHERTEXT_BYTES_MAX + 1]]
-        {
+        for plain in [&b"attack at dawn\n"[..], b"", b"eyB9"] {
             let error = format!("{:#}", refused("", plain).await);
             assert!(error.starts_with("notes.txt is not encrypted by Twinkeep: "), "{error}");
             for part in ["`twinkeep encrypt`", "`--base64`", "`--key`"] {
                 assert!(error.contains(part), "{error}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn input_that_is_too_long_is_told_the_limit_and_no_option_that_does_not_help() {
+        for key_id in ["", "key-00112233445566778899aabbccddeeff"] {
+            let error = refused(key_id, &[b'x'; raw::CIPHERTEXT_BYTES_MAX + 1]).await;
+            let error = format!("{error:#}");
+            assert!(error.contains("longer than the 128 KiB"), "{error}");
+            assert!(!error.contains("--"), "{error}");
         }
     }
 
