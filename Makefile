@@ -23,7 +23,7 @@ down: ## Stops that cluster; it keeps its keys
 demo: build ## Kills a zone under load, measures what callers notice, writes reports/demo.json
 	@$(BIN)/twinkeep dev demo
 
-bench: build ## Measures a cluster beside its yardsticks (10 minutes), writes reports/bench.json and bench.svg
+bench: build ## Measures a cluster beside its yardsticks (7 minutes), writes reports/bench.json and bench.svg
 	@scripts/setup bench
 	@$(BIN)/twinkeep-bench $(BENCH)
 
