@@ -253,6 +253,10 @@ async fn refusal_that_changed_nothing_is_known_as_such() {
     assert_eq!(two.seen().len(), 1);
     two.does(Way::RefuseUndone(Code::Unavailable));
     let hurried = client.with_deadline(Duration::from_millis(300));
-    let error = hurried.admit_node(v1::AdmitNodeRequest::default()).await.unwrap_err();
-    assert_eq!(error.outcome(), Outcome::NotDone, "{error:?}");
+    let calls = (0..20).map(|_| hurried.admit_node(v1::AdmitNodeRequest::default()));
+    let errors = futures::future::join_all(calls).await.into_iter().map(Result::unwrap_err);
+    let known = errors.filter(|error| error.outcome() == Outcome::NotDone).count();
+    // The deadline may cut off an attempt that is under way, and what became of that nobody knows. Pauses are a
+    // hundred times as long as attempts, so of most calls it finds none.
+    assert!(known >= 10, "{known} of 20");
 }
