@@ -72,6 +72,20 @@ pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     }
 }
 
+/// Returns the lower and the upper quartile: the middles of the lower and of the upper half, without the figure that
+/// is the middle of all; not numbers for fewer than two.
+pub(crate) fn quartiles(mut figures: Vec<f64>) -> (f64, f64) {
+    figures.sort_unstable_by(f64::total_cmp);
+    let upper = figures.split_off(figures.len().div_ceil(2));
+    figures.truncate(upper.len());
+    (median(figures), median(upper))
+}
+
+/// Returns the mean; not a number for none.
+pub(crate) fn mean(figures: &[f64]) -> f64 {
+    figures.iter().sum::<f64>() / count(figures.len() as u64)
+}
+
 /// Counts become figures.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub(crate) fn count(count: u64) -> f64 {
@@ -105,5 +119,18 @@ mod tests {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(vec![]).is_nan());
+    }
+
+    #[test]
+    fn quartiles_are_the_middles_of_the_halves() {
+        assert_eq!(quartiles(vec![4.0, 1.0, 2.0, 3.0]), (1.5, 3.5));
+        assert_eq!(quartiles(vec![7.0, 1.0, 2.0, 3.0, 9.0]), (1.5, 8.0));
+        assert!(quartiles(vec![1.0]).0.is_nan());
+    }
+
+    #[test]
+    fn mean_of_none_is_no_number() {
+        assert_eq!(mean(&[1.0, 2.0, 6.0]), 3.0);
+        assert!(mean(&[]).is_nan());
     }
 }

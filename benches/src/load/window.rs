@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 use tokio::time::sleep;
 
+use crate::system::cores;
 use crate::system::process::cpu_time;
 use crate::system::weather::{Reading, Weather};
 
@@ -40,6 +41,8 @@ pub(crate) struct Passed {
     pub(crate) server: Duration,
     /// The processor time that the load generator used meanwhile.
     pub(crate) load: Duration,
+    /// How long the server's core had nothing to do.
+    pub(crate) idle: Duration,
     /// What others did to the machine.
     pub(crate) weather: Weather,
 }
@@ -76,6 +79,7 @@ impl Window {
         sleep(timing.warm_up).await;
         let (weather, server_before, load_before): (_, Duration, _) =
             (Reading::take(ours)?, used()?, cpu_time(rustix::process::getpid())?);
+        let idle_before = cores::idle(cores::SERVER)?;
         let opened = Instant::now();
         self.phase.set(Phase::Open);
         sleep(timing.measure).await;
@@ -86,6 +90,7 @@ impl Window {
             time,
             server: server_after.saturating_sub(server_before),
             load: cpu_time(rustix::process::getpid())?.saturating_sub(load_before),
+            idle: cores::idle(cores::SERVER)?.saturating_sub(idle_before),
             weather: Weather::between(&weather, &Reading::take(ours)?),
         })
     }
