@@ -1,4 +1,4 @@
-//! What one measurement found, and the middle of several.
+//! What one measurement found, and the middle, the quartiles and the mean of several.
 
 use std::fmt;
 

@@ -41,7 +41,7 @@ pub(crate) struct Passed {
     pub(crate) server: Duration,
     /// The processor time that the load generator used meanwhile.
     pub(crate) load: Duration,
-    /// How long the server's core had nothing to do.
+    /// How long the server's core had nothing to do, also where a subject is spread over both.
     pub(crate) idle: Duration,
     /// What others did to the machine.
     pub(crate) weather: Weather,

@@ -1,4 +1,4 @@
-//! Which core runs what.
+//! Which core runs what, and how idle it is.
 //!
 //! The server under test has core 0 to itself. The load generator and whatever has to be alive, but is not
 //! measured, share core 1.
@@ -16,9 +16,6 @@ use super::process::of_ticks;
 pub(crate) const SERVER: usize = 0;
 /// The core of the load generator, and of everything that waits for its turn.
 pub(crate) const LOAD: usize = 1;
-
-/// How far the load generator goes ahead of the nodes on its core, as niceness.
-const AHEAD: i32 = 15;
 
 /// Checks that there are two cores.
 pub(crate) fn check() -> anyhow::Result<()> {
@@ -58,40 +55,16 @@ pub(crate) fn spawn_on(cores: &[usize], command: &mut Command) -> anyhow::Result
 /// Returns how long a core has had nothing to do since the machine started, in steps of the kernel's tick, 10 ms.
 pub(crate) fn idle(core: usize) -> anyhow::Result<Duration> {
     let text = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let ticks = idle_ticks(&text, core);
+    ticks.map(of_ticks).with_context(|| format!("/proc/stat does not say how idle core {core} is"))
+}
+
+fn idle_ticks(text: &str, core: usize) -> Option<u64> {
     let name = format!("cpu{core} ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&name));
-    let line = line.with_context(|| format!("/proc/stat has no core {core}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(&name))?;
     // The fourth is idle, the fifth idle while a disk works (proc(5)).
-    let ticks: u64 =
-        line.split_whitespace().skip(3).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Ok(of_ticks(ticks))
-}
-
-/// The calling thread goes before all others on its core, children included that it starts, until this is dropped:
-/// for a load generator whose own pauses would count as the server's.
-#[derive(Debug)]
-pub(crate) struct Ahead {
-    moved: bool,
-}
-
-impl Ahead {
-    /// Goes ahead where the kernel lets it, as it does root.
-    pub(crate) fn go() -> Self {
-        let moved = rustix::process::nice(-AHEAD).is_ok();
-        if !moved {
-            println!("not run as root: nodes beside the load generator may hold it up");
-        }
-        Self { moved }
-    }
-}
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        if self.moved {
-            // Going back is never refused.
-            let _ = rustix::process::nice(AHEAD);
-        }
-    }
+    let mut ticks = line.split_whitespace().skip(3).map(|ticks| ticks.parse::<u64>().ok());
+    Some(ticks.next()?? + ticks.next()??)
 }
 
 fn set(cores: &[usize]) -> CpuSet {
@@ -100,4 +73,17 @@ fn set(cores: &[usize]) -> CpuSet {
         set.set(*core);
     }
     set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_ticks_are_those_of_the_core_and_damage_is_none() {
+        let text = "cpu  9 9 9 9 9 9\ncpu1 1 2 3 40 5 6\ncpu10 1 1 1 1 1 1\ncpu2 1 2 3 40\n";
+        assert_eq!(idle_ticks(text, 1), Some(45));
+        assert_eq!(idle_ticks(text, 2), None);
+        assert_eq!(idle_ticks(text, 3), None);
+    }
 }

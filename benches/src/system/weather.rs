@@ -12,9 +12,9 @@ use super::process::{cpu_time, of_ticks};
 
 /// Steal above this share of the time spoils a measurement.
 const STEAL_MAX: f64 = 0.03;
-/// Steal above this share of the time spoils a high percentile of a short measurement: a tick or two of the
-/// kernel's clock in half a second of two cores.
-const CALM_STEAL_MAX: f64 = 0.01;
+/// Steal above this share of the time spoils a high percentile of a short measurement: a tick of the kernel's clock
+/// in a quarter of a second of two cores is below, two are above.
+const CALM_STEAL_MAX: f64 = 0.025;
 /// Work of other programs above this share of the time spoils a measurement. The kernel's own threads
 /// count as others, and writing to disk is some work for them.
 const FOREIGN_MAX: f64 = 0.06;

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use twinkeep_sysmem::heap::Wiping;
+use twinkeep_sysmem::turns;
 
 use crate::config::Config;
 use crate::telemetry::Telemetry;
@@ -106,6 +107,12 @@ fn run(config: &std::path::Path) -> anyhow::Result<()> {
     let config = Config::load(config)?;
     let telemetry = Telemetry::start(&config)?;
     self_test()?;
+    // Heartbeats, control work and logs are done in a moment, and a flood of calls must not keep them waiting. All threads
+    // have this from here, but those that choose other turns: callers' and workers'. Failing costs fairness, not
+    // correctness.
+    if let Err(error) = turns::shorten(turns::MOMENT) {
+        tracing::warn!(%error, "heartbeats wait for other threads to end their turns");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("twinkeepd")

@@ -9,7 +9,7 @@
 //!   strongly: with `memfd_secret` not even the kernel maps them.
 //!
 //! - [`heap::Wiping`], a global allocator that overwrites what is freed.
-//! - [`turns`], which is no matter of memory: short turns for threads that answer callers.
+//! - [`turns`], which is no matter of memory: how long the kernel lets a thread run at a time.
 //!
 //! What this does not do: a copy that a cryptographic library makes on the stack or in its own
 //! buffers while it works is outside the arena, and so is what a caller copies out of

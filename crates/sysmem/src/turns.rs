@@ -4,6 +4,13 @@
 //! RSA never sleeps, and by default the kernel lets it finish a turn of milliseconds before the other one is
 //! let run. A thread with short turns may interrupt one with long turns; its share of the processor stays what
 //! its niceness says. A thread that yields gives up the rest of its turn, and loses less by it when turns are short.
+//!
+//! Who is let run is decided by debts (EEVDF, `check_preempt_wakeup_fair` in Linux's `kernel/sched/fair.c`): a thread that
+//! worked on while others waited has had more than its share, and stands back for whoever else is there, a worker of
+//! low priority too. That one then stays until it sleeps, or until the kernel's next tick, up to 4 ms. A thread that
+//! wakes interrupts another within its turn only if its own turns are shorter and it owes nothing. So whoever is done in
+//! a moment has the shortest turns ([`MOMENT`]) and is let run at once, and those who answer callers ([`CALLS`]) run up
+//! little debt to them.
 #![expect(unsafe_code, reason = "sched_getattr and sched_setattr have no safe form in std")]
 
 use std::io;
@@ -12,7 +19,21 @@ use std::time::Duration;
 
 use libc::sched_attr;
 
-/// Asks the kernel for short turns for the calling thread, from 0.1 to 100 ms.
+/// For threads that work for a moment and that others wait for: heartbeats, logs. The kernel has none shorter.
+pub const MOMENT: Duration = Duration::from_micros(100);
+/// For threads that answer callers.
+pub const CALLS: Duration = Duration::from_micros(200);
+/// For workers with long operations, which yield between two of them.
+pub const OPERATIONS: Duration = Duration::from_micros(250);
+
+// Only shorter turns interrupt.
+const _: () = assert!(
+    MOMENT.as_nanos() < CALLS.as_nanos() && CALLS.as_nanos() < OPERATIONS.as_nanos(),
+    "turns are out of order"
+);
+
+/// Asks the kernel for short turns for the calling thread, from 0.1 to 100 ms. Threads that it starts from then on have
+/// them too.
 ///
 /// Linux has turns of a thread's own since version 6.12 (`sched_runtime` of a thread without real-time policy);
 /// an older kernel takes the call and changes nothing.
@@ -51,19 +72,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turn_is_shortened_and_niceness_stays() {
+    fn turn_is_shortened_also_for_children_and_niceness_stays() {
         // A thread of its own: what is set here stays with it.
         let changed = std::thread::spawn(|| {
             let before = get().unwrap();
-            shorten(Duration::from_micros(300)).unwrap();
-            (before, get().unwrap())
+            shorten(CALLS).unwrap();
+            let child = std::thread::spawn(|| get().unwrap());
+            [before, get().unwrap(), child.join().unwrap()]
         });
-        let (before, after) = changed.join().unwrap();
-        assert_eq!(
-            (after.sched_policy, after.sched_nice),
-            (before.sched_policy, before.sched_nice)
-        );
-        // A kernel that has no turns of threads says zero.
-        assert!([0, 300_000].contains(&after.sched_runtime), "{}", after.sched_runtime);
+        let [before, after, child] = changed.join().unwrap();
+        for after in [after, child] {
+            assert_eq!(
+                (after.sched_policy, after.sched_nice),
+                (before.sched_policy, before.sched_nice)
+            );
+            // A kernel that has no turns of threads says zero.
+            assert!([0, 200_000].contains(&after.sched_runtime), "{}", after.sched_runtime);
+        }
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! An RSA-4096 signature takes milliseconds and an RSA key generation up to seconds. On a thread that
 //! polls sockets it would hold up every other call, so such work goes to worker threads, one for each core. They
-//! stand back behind the threads that poll ([`NICENESS`], [`TURN`]) and yield between operations, but always get
+//! stand back behind the threads that poll ([`NICENESS`], [`turns`]) and yield between operations, but always get
 //! some time. Callers share them by time ([`Fair`]), so nobody's flood delays another's single signature by more
 //! than the job in hand. What waits longer than its deadline, or for nobody any more, is never begun.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -24,12 +24,10 @@ use crate::backend::{Call, Error, Failure, Unavailable};
 const WAITING_MAX: usize = 1024;
 /// Most operations of one caller that wait: nobody fills the queue alone.
 const WAITING_OF_ONE_MAX: usize = WAITING_MAX / 2;
-/// How far workers stand back behind threads that poll sockets, which have 0: a thread of niceness 10 gets
-/// about a tenth of a core that another keeps busy (sched(7)), and all of what is left idle.
-const NICENESS: i32 = 10;
-/// How long the kernel lets a worker run at a time where others want to. A worker that yields between two
-/// operations gives up the rest of its turn, so a long one would cost it its share.
-const TURN: Duration = Duration::from_micros(250);
+/// How far workers stand back behind threads that poll sockets, which have 0: a thread of niceness 15 gets
+/// a thirtieth of a core that another keeps busy (sched(7)), and what is left idle. What other values do is
+/// measured in docs/performance.md.
+const NICENESS: i32 = 15;
 
 /// Bounded access to worker threads. Started with the first operation, ended with the pool.
 pub(super) struct Pool {
@@ -153,7 +151,7 @@ fn stand_back() {
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::warn!(%error, "a crypto worker keeps its priority");
     }
-    if let Err(error) = turns::shorten(TURN) {
+    if let Err(error) = turns::shorten(turns::OPERATIONS) {
         tracing::warn!(%error, "a crypto worker keeps its long turns");
     }
 }

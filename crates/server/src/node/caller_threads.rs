@@ -6,7 +6,6 @@
 //! third of its time (docs/performance.md).
 
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Context;
 use futures::future::{BoxFuture, try_join_all};
@@ -14,10 +13,6 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use twinkeep_pki::{Incoming, Lane};
 use twinkeep_sysmem::turns;
-
-/// How long the kernel lets a thread run at a time where others want to, so that it need not wait for the end
-/// of a signature's turn: the kernel's own turns are ten times as long.
-const TURN: Duration = Duration::from_micros(300);
 
 /// Serves the connections of one lane to their end.
 pub(super) type Serve =
@@ -51,7 +46,7 @@ fn start(number: usize, lane: Lane, serve: Serve) -> anyhow::Result<End> {
 
 fn work(lane: Lane, serve: Serve) -> anyhow::Result<()> {
     // Failing costs fairness, not correctness.
-    if let Err(error) = turns::shorten(TURN) {
+    if let Err(error) = turns::shorten(turns::CALLS) {
         tracing::warn!(%error, "a thread that serves callers waits for others to end their turns");
     }
     let runtime = Builder::new_current_thread().enable_all().build();
