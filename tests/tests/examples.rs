@@ -1,6 +1,7 @@
 //! The client's examples, as a new user runs them, against a cluster.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -16,15 +17,21 @@ const README: &str = include_str!("../../crates/client/README.md");
 /// Runs an example with all data nodes as its arguments, or the first one alone; returns what it printed.
 fn run(cluster: &Cluster, name: &str, nodes: usize) -> anyhow::Result<String> {
     let addresses = cluster.data_nodes().take(nodes).map(|node| node.client_address.to_string());
-    let output = Command::new(program(&format!("examples/{name}"))?)
-        .args(addresses)
-        .env("TWINKEEP_HOME", cluster.path("."))
-        .output()?;
+    let output = start(name, &cluster.path("."), addresses)?;
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{name}: {err}\n{out}");
     println!("{name}:\n{out}");
     Ok(out.into_owned())
+}
+
+fn start(
+    name: &str,
+    home: &Path,
+    addresses: impl IntoIterator<Item = String>,
+) -> anyhow::Result<Output> {
+    let mut example = Command::new(program(&format!("examples/{name}"))?);
+    Ok(example.args(addresses).env("TWINKEEP_HOME", home).output()?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,6 +62,25 @@ fn quick_start_is_short_and_the_readme_has_it() -> anyhow::Result<()> {
     // The first line is the example's own title.
     let code = QUICKSTART.split_once('\n').context("one line")?.1;
     ensure!(README.contains(code), "the README shows another quick start");
+    Ok(())
+}
+
+/// What a new user gets wrong first: the folder, and the port.
+#[tokio::test]
+async fn quickstart_names_what_is_wrong() -> anyhow::Result<()> {
+    let cluster = Cluster::start().await?;
+    // Nobody listens on port 1.
+    let nobody = "127.0.0.1:1";
+    let (nowhere, home) = (Path::new("/nowhere"), cluster.path("."));
+    for (home, parts) in [
+        (nowhere, ["TWINKEEP_HOME", "/nowhere"]),
+        (home.as_path(), ["cannot connect to 127.0.0.1:1", "Connection refused"]),
+    ] {
+        let output = start("quickstart", home, [nobody.to_owned()])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success() && parts.iter().all(|part| said.contains(part)), "{said}");
+        println!("{said}");
+    }
     Ok(())
 }
 

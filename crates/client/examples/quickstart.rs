@@ -1,13 +1,15 @@
 //! From `cargo new` to a ciphertext, against the cluster of `make run`.
-use std::{env, error::Error, fs};
+use std::{env, fs};
 
+use anyhow::Context;
 use twinkeep_client::{Client, v1};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> anyhow::Result<()> {
     // What `make run` wrote: certificates, and the id of the first key.
     let home = env::var("TWINKEEP_HOME").unwrap_or_else(|_| ".dev".to_owned());
-    let key_id = fs::read_to_string(format!("{home}/first-key"))?;
+    let key_id = fs::read_to_string(format!("{home}/first-key"))
+        .with_context(|| format!("TWINKEEP_HOME is to be the `.dev` of `make run`, not {home}"))?;
     // One node is enough: the client learns the others from it.
     let client = Client::builder()
         .endpoint(env::args().nth(1).unwrap_or_else(|| "127.0.1.1:7100".to_owned()))

@@ -51,9 +51,10 @@ impl Service<Uri> for Dialler {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let deadline = Instant::now() + self.limit;
+        let address = uri.authority().map(ToString::to_string).unwrap_or_default();
         let connecting = self.connector.call(uri);
         let accepted = async move {
-            let mut connection = connecting.await?;
+            let mut connection = connecting.await.map_err(|error| at(&address, error))?;
             let patience = deadline.min(Instant::now() + FIRST_WORD_MAX);
             let word = timeout_at(patience, first_word(connection.inner_mut()));
             // Silence is no answer: whoever is there may wait for ours.
@@ -61,6 +62,15 @@ impl Service<Uri> for Dialler {
             Ok(connection)
         };
         accepted.boxed()
+    }
+}
+
+/// Adds the address to what the operating system says, which does not name it. Other errors have causes of their own,
+/// by which they are told apart.
+fn at(address: &str, error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(_) => io::Error::new(error.kind(), format!("cannot connect to {address}: {error}")),
+        None => error,
     }
 }
 

@@ -307,7 +307,12 @@ pub(crate) async fn wait_until_serving(layout: &Layout, node: &DevNode) -> anyho
             return Ok(());
         }
         if process::running(layout, node).is_none() {
-            bail!("node {} has ended:\n{}", node.name, process::last_messages(layout, node, 5));
+            bail!(
+                "node {} has ended:\n{}\nThe others run on: put right what it says and type `twinkeep dev up` again, \
+                 or stop them with `twinkeep dev down`",
+                node.name,
+                process::last_messages(layout, node, 5)
+            );
         }
         if started.elapsed() > READY_MAX {
             let why = status

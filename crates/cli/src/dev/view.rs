@@ -21,7 +21,8 @@ pub(super) struct Processes {
 struct Process {
     node: String,
     zone: String,
-    client_address: String,
+    /// None of a witness, which serves no callers.
+    client_address: Option<String>,
     /// The process id while it runs.
     process: Option<i32>,
 }
@@ -42,7 +43,7 @@ impl Processes {
             process: process::running(layout, node).map(|pid| pid.as_raw_nonzero().get()),
             node: node.name.clone(),
             zone: node.zone.clone(),
-            client_address: node.client_address.to_string(),
+            client_address: (!node.witness).then(|| node.client_address.to_string()),
         };
         Self { nodes: layout.nodes().iter().map(process).collect() }
     }
@@ -60,7 +61,8 @@ impl Show for Processes {
     fn table(&self, out: &mut dyn Write) -> io::Result<()> {
         for Process { node, zone, client_address, process } in &self.nodes {
             let state = process.map_or_else(|| "stopped".to_owned(), |id| format!("process {id}"));
-            writeln!(out, "zone {zone}  {node:3}  {client_address:22}  {state}")?;
+            let address = client_address.as_deref().unwrap_or("serves no callers");
+            writeln!(out, "zone {zone}  {node:3}  {address:22}  {state}")?;
         }
         Ok(())
     }
