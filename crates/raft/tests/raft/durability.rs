@@ -22,7 +22,7 @@ fn blank(index: u64) -> Entry {
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_entry_is_applied_once_this_disk_has_it() {
     let folder = TempDir::new().unwrap();
-    let stores = stores(folder.path(), 1, Pen::new(1, false)).await;
+    let stores = stores(folder.path(), 1, Pen::new(1, false));
     let Opened { mut state_machine, .. } = stores.open().unwrap();
     let (release, released) = mpsc::channel::<()>();
     let row = |index| vec![(index, encode_entry(&blank(index)).into())];

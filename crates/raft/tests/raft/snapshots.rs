@@ -86,6 +86,7 @@ async fn a_purged_log_without_a_snapshot_does_not_start() {
     snapshot_of(&cluster, 5, 60).await;
     sleep(Duration::from_millis(500)).await;
     cluster.kill(5);
+    cluster.ended(5).await;
     fs::remove_dir_all(cluster.machines[&5].folder.join("snapshots")).unwrap();
     let refused = cluster.open(5).await.err();
     let is_refused = matches!(refused, Some(OpenError::Stores(StoresError::NoSnapshot { .. })));
@@ -112,6 +113,7 @@ async fn a_snapshot_that_ends_below_the_purged_log_is_not_enough() {
     snapshot_of(&cluster, 5, old + 60).await;
     sleep(Duration::from_millis(500)).await;
     cluster.kill(5);
+    cluster.ended(5).await;
     fs::remove_dir_all(&folder).unwrap();
     fs::rename(&aside, &folder).unwrap();
     let Some(OpenError::Stores(error)) = cluster.open(5).await.err() else {
@@ -141,6 +143,7 @@ async fn a_log_that_ends_below_the_state_does_not_start() {
     cluster.begin().await;
     cluster.tick(1).await;
     cluster.kill(1);
+    cluster.ended(1).await;
     fs::remove_dir_all(cluster.machines[&1].folder.join("log")).unwrap();
     let refused = cluster.open(1).await.err();
     assert!(matches!(refused, Some(OpenError::Stores(StoresError::Log(_)))), "{refused:?}");

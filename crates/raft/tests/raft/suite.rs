@@ -15,7 +15,7 @@ struct Stores;
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Stores {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         let folder = TempDir::new().unwrap();
-        let stores = stores(folder.path(), 1, Pen::new(1, false)).await;
+        let stores = stores(folder.path(), 1, Pen::new(1, false));
         let Opened { log, state_machine, .. } = stores.open().unwrap();
         Ok((folder, log, state_machine))
     }

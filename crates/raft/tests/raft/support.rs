@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -189,22 +190,11 @@ pub(crate) struct Running {
     runtime: Runtime,
 }
 
-/// Log, state and snapshots in a folder, as soon as a former life has let go of them.
-pub(crate) async fn stores(folder: &Path, number: u64, pen: Arc<Pen>) -> Stores {
+/// Log, state and snapshots in a folder.
+pub(crate) fn stores(folder: &Path, number: u64, pen: Arc<Pen>) -> Stores {
     let identity = Identity { cluster: CLUSTER, node: id(number) };
-    let deadline = soon();
-    let (log, state) = loop {
-        let log = LogDb::open(&folder.join("log"), identity);
-        let opened = log.map_err(|error| format!("{error:?}")).and_then(|log| {
-            let state = StateDb::open(&folder.join("state"), identity);
-            state.map(|state| (log, state)).map_err(|error| format!("{error:?}"))
-        });
-        match opened {
-            Ok(opened) => break opened,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        sleep(Duration::from_millis(20)).await;
-    };
+    let log = LogDb::open(&folder.join("log"), identity).unwrap();
+    let state = StateDb::open(&folder.join("state"), identity).unwrap();
     Stores {
         me: Me { cluster: CLUSTER, incarnation: Incarnation::FIRST, node: id(number) },
         log: Arc::new(log),
@@ -217,10 +207,19 @@ pub(crate) async fn stores(folder: &Path, number: u64, pen: Arc<Pen>) -> Stores 
     }
 }
 
+/// Longest that a killed node may hold its databases.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Waits for the end of every node: a process that exits while RocksDB closes a database on another thread
+/// aborts, since its locks are gone by then.
 impl Drop for Cluster {
     fn drop(&mut self) {
         for number in self.running.keys().copied().collect::<Vec<_>>() {
             self.kill(number);
+        }
+        for (_, ending) in std::mem::take(self.ending.get_mut()) {
+            let ended = ending.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "a node did not end");
         }
     }
 }
@@ -232,6 +231,8 @@ pub(crate) struct Cluster {
     pub(crate) cuts: Arc<Cuts>,
     pub(crate) machines: BTreeMap<u64, Machine>,
     pub(crate) running: BTreeMap<u64, Running>,
+    /// The ends of nodes that were killed.
+    ending: Mutex<BTreeMap<u64, JoinHandle<()>>>,
     is_trusting: bool,
 }
 
@@ -274,9 +275,9 @@ impl Cluster {
         let lifetime = Validity::starting(now_s(), Duration::from_secs(7200));
         let authority = Authority::create(CLUSTER, lifetime).unwrap();
         let root = TempDir::new().unwrap();
-        let (machines, running) = Default::default();
+        let (machines, running, ending) = Default::default();
         let cuts = Arc::default();
-        Self { _root: root, authority, config, cuts, machines, running, is_trusting: false }
+        Self { _root: root, authority, config, cuts, machines, running, ending, is_trusting: false }
     }
 
     /// A cluster of data nodes 1 and 2 in zone a, 3 and 4 in zone b, and the witness 5, all voting.
@@ -338,6 +339,7 @@ impl Cluster {
         &self,
         number: u64,
     ) -> Result<(Node, Arc<PeerTls>, Runtime), OpenError> {
+        self.ended(number).await;
         let machine = &self.machines[&number];
         // What a join answer names: the node that took this one in.
         let pins = self.machines.values().filter(|m| m.number <= 5).map(|m| Pin {
@@ -353,8 +355,7 @@ impl Cluster {
         let incarnation = Incarnation::FIRST;
         let wire = TlsWire::new(tls.clone(), CLUSTER, incarnation, clock.clone(), &self.config);
         let wire = Arc::new(CutWire { tls: wire, me: number, cuts: Arc::clone(&self.cuts) });
-        let stores =
-            Stores { roster, ..stores(&machine.folder, number, machine.pen.clone()).await };
+        let stores = Stores { roster, ..stores(&machine.folder, number, machine.pen.clone()) };
         let (role, config) = (machine.role, self.config.clone());
         let parts = Parts { role, config, stores, wire, clock };
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -388,7 +389,17 @@ impl Cluster {
     pub(crate) fn kill(&mut self, number: u64) {
         let Running { node, runtime } = self.running.remove(&number).unwrap();
         drop(node);
-        runtime.shutdown_background();
+        // Waiting blocks, which a thread of the test's own runtime may not.
+        let ending = std::thread::spawn(move || runtime.shutdown_timeout(END_TIMEOUT));
+        self.ending.get_mut().insert(number, ending);
+    }
+
+    /// Waits until nothing of a killed node is left: no database, no file that it writes, no listener.
+    pub(crate) async fn ended(&self, number: u64) {
+        let ending = self.ending.lock().remove(&number);
+        if let Some(ending) = ending {
+            tokio::task::spawn_blocking(move || ending.join()).await.unwrap().unwrap();
+        }
     }
 
     pub(crate) fn node(&self, number: u64) -> &Node {
