@@ -1,7 +1,7 @@
 //! From `cargo new` to a ciphertext, against the cluster of `make run`.
 use std::{env, fs};
 
-use anyhow::Context;
+use anyhow::Context as _;
 use twinkeep_client::{Client, v1};
 
 #[tokio::main]

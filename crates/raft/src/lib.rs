@@ -17,6 +17,7 @@ pub mod log_store;
 mod membership;
 pub mod metrics;
 mod node;
+mod observe;
 mod proposal_queue;
 mod roster;
 mod signing;

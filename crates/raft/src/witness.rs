@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config::Config;
+use crate::observe::{leads, observe};
 use crate::roster::Roster;
 use crate::state_machine::Raft;
 use crate::types::TypeConfig;
@@ -76,7 +77,7 @@ impl Watchdog {
     /// Runs until Raft stops.
     pub(crate) async fn run(self) {
         while let Some(last_heard) = self.last_heard().await {
-            if self.raft.is_leader() {
+            if leads(&self.raft) {
                 self.hand_over().await;
                 continue;
             }
@@ -116,15 +117,15 @@ impl Watchdog {
     }
 
     fn may_stand(&self) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.membership_config.voter_ids().any(|node| node == metrics.id)
+        observe(&self.raft, |metrics| {
+            metrics.membership_config.voter_ids().any(|node| node == metrics.id)
+        })
     }
 
     /// Brings a data node up to date and hands it the lead.
     async fn hand_over(&self) {
         let mut metrics = self.raft.metrics();
-        while self.raft.is_leader() {
+        while leads(&self.raft) {
             if let Some(successor) = self.up_to_date() {
                 tracing::info!(successor, "the witness hands over the lead");
                 if self.raft.trigger().transfer_leader(successor).await.is_err() {
@@ -141,23 +142,23 @@ impl Watchdog {
 
     async fn until_not_leader(&self) {
         let mut metrics = self.raft.metrics();
-        while self.raft.is_leader() && metrics.changed().await.is_ok() {}
+        while leads(&self.raft) && metrics.changed().await.is_ok() {}
     }
 
     /// Returns a voting data node that holds this node's whole log.
     fn up_to_date(&self) -> Option<u64> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let matched = metrics.replication.as_ref()?;
-        let holds_all = |node: &u64| {
-            let log_id = matched.get(node).copied().flatten();
-            log_id.map(|id| id.index) >= metrics.last_log_index
-        };
-        metrics
-            .membership_config
-            .voter_ids()
-            .filter(|node| *node != metrics.id && self.roster.is_data(*node))
-            .find(holds_all)
+        observe(&self.raft, |metrics| {
+            let matched = metrics.replication.as_ref()?;
+            let holds_all = |node: &u64| {
+                let log_id = matched.get(node).copied().flatten();
+                log_id.map(|id| id.index) >= metrics.last_log_index
+            };
+            metrics
+                .membership_config
+                .voter_ids()
+                .filter(|node| *node != metrics.id && self.roster.is_data(*node))
+                .find(holds_all)
+        })
     }
 }
 

@@ -56,11 +56,12 @@ pub(crate) fn start(layout: &Layout, node: &DevNode) -> anyhow::Result<()> {
 pub(crate) fn stop(layout: &Layout, node: &DevNode, signal: Signal) -> anyhow::Result<()> {
     signal_only(layout, node, signal)?;
     let started = Instant::now();
-    while running(layout, node).is_some() {
+    while let Some(pid) = running(layout, node) {
         if started.elapsed() > STOP_MAX {
             bail!(
-                "node {} has not ended within {STOP_MAX:?}; see {}",
+                "node {} has not ended within {STOP_MAX:?}: `kill -9 {}` ends it; see {}",
                 node.name,
+                pid.as_raw_nonzero(),
                 messages(layout, node)
             );
         }

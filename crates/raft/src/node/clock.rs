@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
 use twinkeep_core::apply::now_ms;
 use twinkeep_core::clock::UnixMs;
@@ -20,6 +19,7 @@ use twinkeep_core::record::NodeRecord;
 use twinkeep_core::topology::{NodeRole, Standing};
 
 use super::Shared;
+use crate::observe::{leads, observe};
 use crate::signing::sign_batch;
 use crate::transport::Reading;
 use crate::types::SignedBytes;
@@ -70,7 +70,7 @@ impl Shared {
         };
         // Zero: the cluster has not begun.
         let is_due = replicated != 0 && now.saturating_sub(replicated) > STALE_MS;
-        if !is_due || !self.raft.is_leader() {
+        if !is_due || !leads(&self.raft) {
             return;
         }
         let discord = self.check_agreement().err();
@@ -113,10 +113,10 @@ impl Shared {
     /// Tells whether the log, whose newest membership counts at once, names nodes that the records do
     /// not have yet: after a crash the state may be an earlier one.
     fn is_behind(&self, records: &BTreeMap<u64, NodeRecord>) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let mut members = metrics.membership_config.membership().nodes();
-        members.any(|(node, _)| !records.contains_key(node))
+        observe(&self.raft, |metrics| {
+            let mut members = metrics.membership_config.membership().nodes();
+            members.any(|(node, _)| !records.contains_key(node))
+        })
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Shared;
+use crate::observe::{leads, observe};
 
 /// How soon a transfer that did not succeed is tried again, with another node if there is one.
 const RETRY: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ impl Shared {
 
     /// Transfers the lead to the data node that is furthest, until another node leads.
     pub(super) async fn hand_over(&self) {
-        while self.raft.is_leader() {
+        while leads(&self.raft) {
             if let Some(successor) = self.successor() {
                 tracing::info!(successor, "handing over the lead");
                 // An error here means that Raft has stopped, and then nobody leads from here.
@@ -41,18 +41,18 @@ impl Shared {
     /// Returns the voting data node with the longest log, one of another zone before others: nodes are
     /// often stopped a zone at a time, and a neighbour would be the next to go.
     fn successor(&self) -> Option<u64> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
         let me = self.me.node.get();
         let records = self.roster.records();
         let zone = |node: &u64| records.get(node).map(|record| &record.placement.zone);
-        let matched = metrics.replication.as_ref()?;
-        metrics
-            .membership_config
-            .voter_ids()
-            .filter(|node| *node != me && self.roster.is_data(*node))
-            .filter_map(|node| Some((matched.get(&node).copied()??, node)))
-            .max_by_key(|(log_id, node)| (*log_id, zone(node) != zone(&me)))
-            .map(|(_, node)| node)
+        observe(&self.raft, |metrics| {
+            let matched = metrics.replication.as_ref()?;
+            metrics
+                .membership_config
+                .voter_ids()
+                .filter(|node| *node != me && self.roster.is_data(*node))
+                .filter_map(|node| Some((matched.get(&node).copied()??, node)))
+                .max_by_key(|(log_id, node)| (*log_id, zone(node) != zone(&me)))
+                .map(|(_, node)| node)
+        })
     }
 }

@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::sleep;
 
 use super::Node;
+use crate::observe::observe;
 
 /// How often the core is asked for a sign of life.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
@@ -40,7 +40,7 @@ impl Node {
     async fn raft_stopped(&self) -> Fatal {
         let raft = &self.shared.raft;
         loop {
-            if let Err(fatal) = raft.metrics().borrow_watched().running_state.clone() {
+            if let Err(fatal) = observe(raft, |metrics| metrics.running_state.clone()) {
                 return Fatal::Raft(fatal.to_string());
             }
             // A core that panicked answers nothing, whatever its metrics say.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::Precondition;
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError as RaftInitializeError, RaftError};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Node, Shared};
 use crate::membership::{Step, next_step};
 use crate::metrics::Elections;
+use crate::observe::{leads, observe};
 use crate::types::Contact;
 
 /// How often the leader compares membership and records.
@@ -68,26 +68,23 @@ impl Node {
 
 impl Shared {
     fn next_step(&self) -> Option<Step> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let matched = |node: u64| {
-            let log_id = metrics.replication.as_ref()?.get(&node).copied().flatten();
-            log_id.map(|id| id.index)
-        };
-        next_step(
-            &self.roster.records(),
-            metrics.membership_config.membership(),
-            matched,
-            metrics.last_log_index.unwrap_or(0),
-        )
+        let records = self.roster.records();
+        observe(&self.raft, |metrics| {
+            let matched = |node: u64| {
+                let log_id = metrics.replication.as_ref()?.get(&node).copied().flatten();
+                log_id.map(|id| id.index)
+            };
+            let membership = metrics.membership_config.membership();
+            next_step(&records, membership, matched, metrics.last_log_index.unwrap_or(0))
+        })
     }
 
     /// Makes the next change of the membership if this node leads and one is due.
     async fn follow_once(&self) {
-        if !self.raft.is_leader() {
+        if !leads(&self.raft) {
             return;
         }
-        let seen = *self.raft.metrics().borrow_watched().membership_config.log_id();
+        let seen = observe(&self.raft, |metrics| *metrics.membership_config.log_id());
         let Some(step) = self.next_step() else { return };
         let Some(change) = step.clone().change() else {
             return tracing::debug!(?step, "membership waits");
@@ -106,7 +103,8 @@ impl Shared {
     pub(super) async fn meet_peers(self: Arc<Self>) {
         let mut elections = Elections::default();
         loop {
-            elections.look(self.raft.metrics().borrow_watched().current_term, self.leader());
+            let term = observe(&self.raft, |metrics| metrics.current_term);
+            elections.look(term, self.leader());
             for node in self.roster.records().keys().filter(|node| **node != self.me.node.get()) {
                 if !self.roster.is_removed(*node) {
                     self.links.peer(*node, None);
@@ -119,7 +117,7 @@ impl Shared {
 
     /// Brings the membership to what the records say, for as long as Raft runs.
     pub(super) async fn follow_records(&self) {
-        while self.raft.metrics().borrow_watched().running_state.is_ok() {
+        while observe(&self.raft, |metrics| metrics.running_state.is_ok()) {
             self.follow_once().await;
             sleep(LOOK_INTERVAL).await;
         }

@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -41,6 +40,7 @@ pub use status::{Member, Part, Status};
 
 use crate::changes::Changes;
 use crate::config::Config;
+use crate::observe::observe;
 use crate::roster::Roster;
 use crate::signing::CommandSigner;
 use crate::snapshot::Snapshots;
@@ -92,8 +92,7 @@ impl Shared {
     ///
     /// openraft goes on naming a leader that has died, so the last time that it was heard counts.
     pub(crate) fn leader(&self) -> Option<u64> {
-        let metrics = self.raft.metrics();
-        let leader = metrics.borrow_watched().current_leader?;
+        let leader = observe(&self.raft, |metrics| metrics.current_leader)?;
         let heard = *self.heard.lock();
         let is_heard = heard.is_some_and(|(node, at)| {
             node == leader && at.elapsed() <= 2 * self.config.election_max

@@ -1,11 +1,15 @@
 //! How the group stands, as this node sees it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use openraft::ServerState;
-use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::RaftMetrics;
 
 use super::Shared;
+use crate::observe::observe;
+use crate::transport::Reading;
+use crate::types::TypeConfig;
 
 /// What this node does in the group at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,38 +72,44 @@ impl Shared {
     pub(super) fn status(&self) -> Status {
         let readings = self.links.readings();
         let leader = self.leader();
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let voters: Vec<u64> = membership.voter_ids().collect();
-        let member = |node: &u64| Member {
-            node: *node,
-            is_voter: voters.contains(node),
-            matched_index: metrics
-                .replication
-                .as_ref()
-                .and_then(|matched| matched.get(node).copied().flatten())
-                .map(|id| id.index),
-            silent_for: metrics
-                .heartbeat
-                .as_ref()
-                .and_then(|heard| heard.get(node).copied().flatten())
-                .map(|at| openraft::Instant::elapsed(&*at)),
-            applied_index: readings.get(node).and_then(|reading| reading.applied_index),
-            clock_ahead_ms: readings.get(node).map(|reading| reading.clock_ahead_ms),
-            version: readings.get(node).map(|reading| reading.version.clone()),
-        };
-        Status {
-            part: part(metrics.state),
-            term: metrics.current_term,
-            leader,
-            last_index: metrics.last_log_index,
-            committed_index: metrics.local_committed.map(|id| id.index),
-            applied_index: metrics.last_applied.map(|id| id.index),
-            snapshot_index: metrics.snapshot.map(|id| id.index),
-            is_joint: membership.get_joint_config().len() > 1,
-            members: membership.nodes().map(|(node, _)| member(node)).collect(),
-        }
+        observe(&self.raft, |metrics| shown(metrics, &readings, leader))
+    }
+}
+
+fn shown(
+    metrics: &RaftMetrics<TypeConfig>,
+    readings: &BTreeMap<u64, Reading>,
+    leader: Option<u64>,
+) -> Status {
+    let membership = metrics.membership_config.membership();
+    let voters: Vec<u64> = membership.voter_ids().collect();
+    let member = |node: &u64| Member {
+        node: *node,
+        is_voter: voters.contains(node),
+        matched_index: metrics
+            .replication
+            .as_ref()
+            .and_then(|matched| matched.get(node).copied().flatten())
+            .map(|id| id.index),
+        silent_for: metrics
+            .heartbeat
+            .as_ref()
+            .and_then(|heard| heard.get(node).copied().flatten())
+            .map(|at| openraft::Instant::elapsed(&*at)),
+        applied_index: readings.get(node).and_then(|reading| reading.applied_index),
+        clock_ahead_ms: readings.get(node).map(|reading| reading.clock_ahead_ms),
+        version: readings.get(node).map(|reading| reading.version.clone()),
+    };
+    Status {
+        part: part(metrics.state),
+        term: metrics.current_term,
+        leader,
+        last_index: metrics.last_log_index,
+        committed_index: metrics.local_committed.map(|id| id.index),
+        applied_index: metrics.last_applied.map(|id| id.index),
+        snapshot_index: metrics.snapshot.map(|id| id.index),
+        is_joint: membership.get_joint_config().len() > 1,
+        members: membership.nodes().map(|(node, _)| member(node)).collect(),
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{Fatal, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
@@ -21,6 +20,7 @@ use twinkeep_proto::peer::v1 as pb;
 use super::admission::{self, malformed};
 use super::{server::PeerServer, wire};
 use crate::codec::Applied;
+use crate::observe::observe;
 use crate::types::{Membership, Payload, TypeConfig};
 
 /// Pause before an answer that says that nothing was taken.
@@ -94,8 +94,8 @@ impl PeerServer {
         let marker = self.shared.state.applied().map_err(|error| unreadable(&error))?;
         let applied = marker.map(|marker| Applied::decode(&marker.meta)).transpose();
         let applied = applied.map_err(|error| unreadable(&error))?.unwrap_or_default();
-        let metrics = self.shared.raft.metrics();
-        let counting = metrics.borrow_watched().membership_config.membership().clone();
+        let counting =
+            observe(&self.shared.raft, |metrics| metrics.membership_config.membership().clone());
         Ok([applied.membership.membership().clone(), counting])
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use futures::Stream;
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::RaftError;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming, async_trait};
@@ -18,6 +17,7 @@ use super::snapshot_in::{self, Receptions};
 use super::{snapshot_out, wire};
 use crate::config::MESSAGE_BYTES_MAX;
 use crate::node::{FORWARDED_PROPOSAL_TIMEOUT, Shared, answer_proposal};
+use crate::observe::observe;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -45,14 +45,12 @@ impl PeerServer {
     }
 
     fn hello_answer(&self) -> pb::HelloResponse {
-        let metrics = self.shared.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        pb::HelloResponse {
+        observe(&self.shared.raft, |metrics| pb::HelloResponse {
             unix_ms: self.shared.clock.unix_ms(),
             applied_index: metrics.last_applied.map(|id| id.index),
             snapshot: metrics.snapshot.as_ref().map(wire::log_id_out),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
+        })
     }
 }
 

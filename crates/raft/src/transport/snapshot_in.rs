@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
-use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
@@ -20,6 +19,7 @@ use super::append::stopped;
 use super::server::PeerServer;
 use super::{Peer, Purpose, wire};
 use crate::blocking::blocking;
+use crate::observe::observe;
 use crate::snapshot::{SnapshotData, Snapshots, Unusable};
 use crate::types::{LogId, SnapshotMeta, Vote};
 
@@ -57,7 +57,7 @@ pub(super) async fn install(
     admission::leadership(from, &vote)?;
     let shared = &server.shared;
     let check = |meta: &SnapshotMeta| {
-        let committed = shared.raft.metrics().borrow_watched().local_committed;
+        let committed = observe(&shared.raft, |metrics| metrics.local_committed);
         check_place(meta.last_log_id, &vote, committed)
     };
     let chunks = messages.map(|message| match message?.part {

@@ -390,7 +390,12 @@ impl Cluster {
         let Running { node, runtime } = self.running.remove(&number).unwrap();
         drop(node);
         // Waiting blocks, which a thread of the test's own runtime may not.
-        let ending = std::thread::spawn(move || runtime.shutdown_timeout(END_TIMEOUT));
+        let ending = std::thread::spawn(move || {
+            let began = Instant::now();
+            // It does not say whether the time was enough.
+            runtime.shutdown_timeout(END_TIMEOUT);
+            assert!(began.elapsed() < END_TIMEOUT, "a node did not end within {END_TIMEOUT:?}");
+        });
         self.ending.get_mut().insert(number, ending);
     }
 
