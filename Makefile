@@ -5,10 +5,10 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/twinkeep/target
 BIN := $(CARGO_TARGET_DIR)/release
 .DEFAULT_GOAL := help
-.PHONY: help build run down demo bench flamegraphs test fix screenshots
+.PHONY: help build run down demo bench flamegraphs test negative-controls fix screenshots
 
 help: ## Lists the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Installs what is missing and builds the binaries (RocksDB: 12 to 17 minutes, once)
 	@scripts/setup
@@ -33,6 +33,10 @@ flamegraphs: build ## Draws where the time goes in each benchmark into docs/img 
 
 test: ## Runs every check and every test
 	@scripts/test
+
+negative-controls: ## Switches guarantees off, one at a time, and sees tests go red (4 minutes each)
+	@scripts/setup
+	@scripts/negative-controls
 
 fix: ## Formats and applies what clippy can mend
 	@cargo fmt --all

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Request, Response, Status};
 use twinkeep_core::access::{Grant, Resource, Role, Scope};
 use twinkeep_core::command::Command;
+use twinkeep_core::freshness::WhenStale;
 use twinkeep_core::name::CallerName;
 use twinkeep_core::outcome::{Applied, Refusal};
 use twinkeep_core::record::{Binding, Record as _};
@@ -13,7 +14,7 @@ use twinkeep_proto::v1;
 use twinkeep_proto::v1::access_service_server::AccessService;
 
 use crate::authorize::{Entered, Gate, Handle};
-use crate::change::{Changes, Done, strange};
+use crate::change::{Changes, Done, Effect, strange};
 use crate::convert::{self, Wire as _};
 use crate::error::{CallError, Invalid};
 use crate::field;
@@ -22,7 +23,7 @@ use crate::limits::{
 };
 use crate::operation::{self as op, Operation};
 use crate::page;
-use crate::ports::{CallerIssuer, Ports};
+use crate::ports::{CallerIssuer, Ports, Reached};
 
 /// `twinkeep.v1.AccessService`.
 pub(crate) struct Access {
@@ -83,8 +84,9 @@ impl Handle<op::GrantRoles> for Access {
             expected_revision: request.expected_revision,
             grants: &grants,
         };
-        let (binding, state_index) = self.set(call, &change, add).await?;
-        Ok(v1::GrantRolesResponse { binding: Some(binding), state_index })
+        let (binding, reached) = self.set(call, &change, add).await?;
+        let (binding, durability) = (Some(binding), convert::durability(reached));
+        Ok(v1::GrantRolesResponse { binding, durability, state_index: reached.index })
     }
 }
 
@@ -101,8 +103,18 @@ impl Handle<op::RevokeRoles> for Access {
             expected_revision: request.expected_revision,
             grants: &grants,
         };
-        let (binding, state_index) = self.set(call, &change, take).await?;
-        Ok(v1::RevokeRolesResponse { binding: Some(binding), state_index })
+        let (binding, reached) = self.set(call, &change, take).await?;
+        // Keys differ in how long they are used on a stale node; none is for longer than this.
+        let grace = Duration::from_secs(WhenStale::GRACE_SECONDS_MAX.into());
+        let Effect { effective_everywhere, pending_in } =
+            self.changes.everywhere(call, reached, grace).await?;
+        Ok(v1::RevokeRolesResponse {
+            binding: Some(binding),
+            effective_everywhere,
+            pending_in,
+            durability: convert::durability(reached),
+            state_index: reached.index,
+        })
     }
 }
 
@@ -122,7 +134,7 @@ impl Access {
         call: &Entered<O>,
         change: &Change<'_>,
         becomes: impl Fn(Vec<Grant>) -> Vec<Grant> + Send + Sync,
-    ) -> Result<(v1::RoleBinding, u64), CallError> {
+    ) -> Result<(v1::RoleBinding, Reached), CallError> {
         for grant in change.grants {
             self.reach(call, grant.scope)?;
         }
@@ -135,17 +147,17 @@ impl Access {
             let caller = change.caller.clone();
             let command = Command::SetBinding { caller, grants, expected };
             match self.changes.propose(call, None, command).await? {
-                Done::Refused(Refusal::RevisionMismatch { .. }, index)
+                Done::Refused(Refusal::RevisionMismatch { .. }, reached)
                     if explicit.is_none() && attempt < CHANGE_ATTEMPTS_MAX =>
                 {
                     attempt += 1;
                     call.draft().retried();
-                    self.changes.caught_up(call, index).await?;
+                    self.changes.caught_up(call, reached).await?;
                 }
                 done => {
-                    let (applied, index) = done.applied()?;
+                    let (applied, reached) = done.applied()?;
                     let Applied::Binding(binding) = applied else { return Err(strange(applied)) };
-                    return Ok((self.shown(call, *binding), index));
+                    return Ok((self.shown(call, *binding), reached));
                 }
             }
         }

@@ -2,14 +2,17 @@
 //! written out all the same, so that a value which one side lacks does not compile.
 
 use twinkeep_core::access as core_access;
+use twinkeep_core::freshness::WhenStale;
 use twinkeep_core::key as core_key;
 use twinkeep_core::record::{
     Binding, InstanceKind, InstanceRecord, InstanceStatus, KeyRecord, KeyVersionRecord,
 };
+use twinkeep_core::replication::{Durability, Mode};
 use twinkeep_core::topology;
 use twinkeep_proto::v1;
 
 use crate::error::Invalid;
+use crate::ports::{Reached, ReplicationStatus};
 
 /// An enum that has a twin on the wire.
 pub(crate) trait Wire: Copy + Sized {
@@ -103,6 +106,11 @@ twins!(core_access::Role, v1::Role, {
 twins!(InstanceKind, v1::InstanceType, { Software = Software, });
 twins!(InstanceStatus, v1::InstanceStatus, { Connected = Connected, });
 twins!(topology::NodeRole, v1::NodeRole, { Data = Data, Witness = Witness, });
+twins!(Durability, v1::Durability, {
+    EveryZone = EveryZone,
+    SingleCopyOutside = SingleCopyOutside,
+    SingleZone = SingleZone,
+});
 twins!(topology::Standing, v1::Standing, {
     Learner = Learner,
     Voter = Voter,
@@ -177,6 +185,7 @@ pub(crate) fn key(key: &KeyRecord, primary: &KeyVersionRecord) -> v1::Key {
         revision: key.revision.get(),
         primary_version: Some(key_version(primary)),
         algorithms: algorithms(key),
+        when_stale: key.when_stale.map(when_stale),
     }
 }
 
@@ -194,6 +203,7 @@ pub(crate) fn instance(instance: &InstanceRecord) -> v1::Instance {
         created_unix_ms: instance.created_ms,
         revision: instance.revision.get(),
         status: instance.status.to_wire(),
+        when_stale: instance.when_stale.map(when_stale),
     }
 }
 
@@ -215,6 +225,36 @@ pub(crate) fn binding(binding: &Binding) -> v1::RoleBinding {
         grants: binding.grants.iter().map(grant).collect(),
         revision: binding.revision.get(),
     }
+}
+
+/// Returns where a change is on disk, as it stands on the wire.
+pub(crate) fn durability(reached: Reached) -> i32 {
+    reached.durability.map_or(v1::Durability::Unspecified as i32, Durability::to_wire)
+}
+
+pub(crate) fn replication(status: &ReplicationStatus, usable_up_to: u64) -> v1::Replication {
+    let mode = match status.mode {
+        Mode::Sync => v1::ReplicationMode::Sync,
+        Mode::Degraded { .. } => v1::ReplicationMode::Degraded,
+        Mode::Recovering { .. } => v1::ReplicationMode::Recovering,
+    };
+    v1::Replication {
+        mode: mode.into(),
+        zone: status.mode.missing().map(ToString::to_string).unwrap_or_default(),
+        since_unix_ms: status.since_ms,
+        revision: status.revision,
+        usable_up_to,
+        zone_complete_until_unix_ms: status.zone_complete_until_ms.unwrap_or(0),
+    }
+}
+
+fn when_stale(choice: WhenStale) -> v1::WhenStale {
+    use v1::when_stale::Choice;
+    let choice = match choice {
+        WhenStale::FailClosed => Choice::FailClosed(v1::FailClosed {}),
+        WhenStale::Grace { seconds } => Choice::GraceS(seconds),
+    };
+    v1::WhenStale { choice: Some(choice) }
 }
 
 #[cfg(test)]

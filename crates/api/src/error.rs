@@ -1,8 +1,10 @@
 //! Why a call was not answered, built from facts. `status.rs` gives each its code.
 
+use std::time::Duration;
+
 use twinkeep_audit::{AppendError, Outage, TailError};
 use twinkeep_core::access::Permission;
-use twinkeep_core::id::KeyId;
+use twinkeep_core::id::{KeyId, KeyVersionNumber};
 use twinkeep_core::key::{KeyState, KeyUsage};
 use twinkeep_core::outcome::{Applied, Refusal};
 use twinkeep_core::state::Fault;
@@ -71,6 +73,17 @@ pub enum CallError {
         /// Its state.
         state: KeyState,
     },
+    /// The key version was created a moment ago and may not survive the loss of a zone yet.
+    #[error(
+        "version {version} of key {key} is not durable in every zone yet and may not be used before; send the call \
+         again"
+    )]
+    NotDurableYet {
+        /// The key.
+        key: KeyId,
+        /// Its version.
+        version: KeyVersionNumber,
+    },
     /// The key is for something else.
     #[error("key {key} is for {usage}; this call takes a key for {wanted}")]
     WrongUsage {
@@ -87,6 +100,15 @@ pub enum CallError {
     /// What the call rested on changed while it was worked on.
     #[error("the key or the caller's roles changed during the call; send the call again")]
     GroundMoved,
+    /// The node does not know what may have changed since, and the key is not to be used then.
+    #[error(
+        "this node has not heard from a leader {}, and the key is not used by a state that old; call another node",
+        for_how_long(*.age)
+    )]
+    StaleState {
+        /// Time since the state was last known to be new; `None` on a node that never knew.
+        age: Option<Duration>,
+    },
     /// The replicated state refused the change.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -221,4 +243,8 @@ impl From<Outage> for CallError {
     fn from(outage: Outage) -> Self {
         Self::Audit(outage.into())
     }
+}
+
+fn for_how_long(age: Option<Duration>) -> String {
+    age.map_or_else(|| "since it started".to_owned(), |age| format!("for {} s", age.as_secs()))
 }

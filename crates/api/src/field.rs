@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
+use twinkeep_core::freshness::WhenStale;
 use twinkeep_core::id::{KeyId, Revision};
 use twinkeep_envelope::{Context, InvalidContext};
-use twinkeep_proto::v1::ContextPair;
+use twinkeep_proto::v1::{self, ContextPair};
 
 use crate::error::{CallError, Invalid, OverLimit};
 use crate::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, check};
@@ -35,6 +36,26 @@ pub(crate) fn key(field: &'static str, text: &str) -> Result<KeyId, Invalid> {
 /// Reads a revision; 0 names none.
 pub(crate) fn revision(number: u64) -> Option<Revision> {
     Revision::new(number).ok()
+}
+
+/// Reads whether a key is used on a node whose state may be old; absent leaves it to the instance.
+pub(crate) fn when_stale(wire: Option<&v1::WhenStale>) -> Result<Option<WhenStale>, Invalid> {
+    let Some(wire) = wire else { return Ok(None) };
+    match wire.choice {
+        None => {
+            let way_out = "choose fail_closed or grace_s, or leave it out";
+            Err(Invalid::Missing { field: "when_stale", way_out })
+        }
+        Some(v1::when_stale::Choice::FailClosed(_)) => Ok(Some(WhenStale::FailClosed)),
+        Some(v1::when_stale::Choice::GraceS(seconds @ 1..=WhenStale::GRACE_SECONDS_MAX)) => {
+            Ok(Some(WhenStale::Grace { seconds }))
+        }
+        Some(v1::when_stale::Choice::GraceS(seconds)) => Err(Invalid::OutOfRange {
+            field: "when_stale.grace_s",
+            number: seconds.into(),
+            range: "1 to 86400 seconds; choose fail_closed for none",
+        }),
+    }
 }
 
 /// The fields that say what a ciphertext is bound to.

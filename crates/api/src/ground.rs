@@ -1,15 +1,18 @@
 //! What an answer rests on, checked again when the answer is there.
 //!
 //! A key may be disabled, a role revoked or the node sealed while a call is worked on. The result is
-//! discarded unless key, material, instance, roles and the vault are afterwards what they were before.
-//! The node's freshness lease is to be checked in [`Ground::check`] as well.
+//! discarded unless key, material, instance, roles and the vault are afterwards what they were before. Then the
+//! node's freshness lease is looked at: a process that was stopped in between may find all of these unmoved,
+//! and moved everywhere else.
 
+use twinkeep_core::freshness::WhenStale;
 use twinkeep_core::record::{InstanceRecord, KeyRecord};
 
 use crate::authorize::Entered;
 use crate::error::CallError;
 use crate::handles::{Handles, Opened};
 use crate::operation::Operation;
+use crate::ports::Freshness;
 use crate::records::Kept;
 
 /// The state of one key as a call found it.
@@ -25,7 +28,7 @@ impl Ground {
     /// row is read again, since it may be another that shares its counter.
     ///
     /// # Errors
-    /// [`CallError::GroundMoved`]: the result of the call must be discarded.
+    /// [`CallError::GroundMoved`] or [`CallError::StaleState`]: the result of the call must be discarded.
     pub(crate) fn check<O: Operation>(
         &self,
         call: &Entered<O>,
@@ -35,7 +38,23 @@ impl Ground {
             && self.same_key(call)?
             && self.same_instance(call)?
             && self.same_material(handles)?;
-        if holds { Ok(()) } else { Err(CallError::GroundMoved) }
+        if !holds {
+            return Err(CallError::GroundMoved);
+        }
+        self.check_freshness(call)
+    }
+
+    /// Refuses what rests on a state that is too old for the key, and notes the age of one that is not.
+    fn check_freshness<O: Operation>(&self, call: &Entered<O>) -> Result<(), CallError> {
+        let Freshness::Stale { age } = call.records().control().freshness() else { return Ok(()) };
+        let when_stale = when_stale(&self.key, &self.instance);
+        match age.filter(|age| *age < when_stale.grace()) {
+            Some(age) => {
+                call.draft().stale(age);
+                Ok(())
+            }
+            None => Err(CallError::StaleState { age }),
+        }
     }
 
     fn same_key<O: Operation>(&self, call: &Entered<O>) -> Result<bool, CallError> {
@@ -57,4 +76,9 @@ impl Ground {
     fn same_material(&self, handles: &Handles) -> Result<bool, CallError> {
         self.opened.as_ref().map_or(Ok(true), |opened| handles.still_good(&self.key, opened))
     }
+}
+
+/// Returns whether a key is used on a node whose state may be old.
+pub(crate) fn when_stale(key: &KeyRecord, instance: &InstanceRecord) -> WhenStale {
+    key.when_stale.or(instance.when_stale).unwrap_or(WhenStale::DEFAULT)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use twinkeep_core::access::Resource;
 use twinkeep_core::command::{Command, CreateInstance};
+use twinkeep_core::freshness::WhenStale;
 use twinkeep_core::id::InstanceId;
 use twinkeep_core::name::InstanceName;
 use twinkeep_core::outcome::Applied;
@@ -61,6 +62,7 @@ impl Handle<op::CreateInstance> for Instances {
     ) -> Result<v1::CreateInstanceResponse, CallError> {
         let name = field::parse::<InstanceName>("name", &request.name)?;
         let kind = InstanceKind::required("type", request.r#type)?;
+        let when_stale = field::when_stale(request.when_stale.as_ref())?;
         call.on_cluster()?;
         let bare = v1::CreateInstanceRequest {
             idempotency_token: bytes::Bytes::new(),
@@ -68,17 +70,19 @@ impl Handle<op::CreateInstance> for Instances {
             ..request.clone()
         };
         let token = self.changes.token::<op::CreateInstance>(&request.idempotency_token, &bare)?;
-        let (applied, state_index) = match self.changes.earlier(call, token.as_ref())? {
+        let (applied, reached) = match self.changes.earlier(call, token.as_ref()).await? {
             Some(earlier) => earlier.applied()?,
             None => {
-                let command = Command::CreateInstance(Box::new(self.new_instance(name, kind)?));
+                let command =
+                    Command::CreateInstance(Box::new(self.new_instance(name, kind, when_stale)?));
                 self.changes.propose(call, token, command).await?.applied()?
             }
         };
         let Applied::Instance(instance) = applied else { return Err(strange(applied)) };
         call.draft().tell(|about| about.instance = Some(instance.id));
         let instance = Some(convert::instance(&instance));
-        Ok(v1::CreateInstanceResponse { instance, state_index })
+        let durability = convert::durability(reached);
+        Ok(v1::CreateInstanceResponse { instance, durability, state_index: reached.index })
     }
 }
 
@@ -124,12 +128,13 @@ impl Instances {
         &self,
         name: InstanceName,
         kind: InstanceKind,
+        when_stale: Option<WhenStale>,
     ) -> Result<CreateInstance, CallError> {
         let mut bytes = [0; 16];
         random::fill(&mut bytes)?;
         let id = InstanceId::from_bytes(bytes);
         let sealed = self.changes.vault().seal_instance_key(&*self.changes.control().view(), id)?;
-        Ok(CreateInstance { id, name, kind, sealed })
+        Ok(CreateInstance { id, name, kind, sealed, when_stale })
     }
 }
 

@@ -52,6 +52,7 @@ impl Coded for CallError {
             Self::NotFound { .. } => Code::NotFound,
             Self::KeyUnusable { .. } => Code::FailedPrecondition,
             Self::GroundMoved => Code::Aborted,
+            Self::NotDurableYet { .. } | Self::StaleState { .. } => Code::Unavailable,
             Self::Refused(refusal) => refusal.code(),
             Self::Control(error) => error.code(),
             Self::Vault(error) => error.code(),
@@ -77,6 +78,8 @@ impl Coded for Refusal {
             | Self::AlreadyBegun
             | Self::SealedElsewhere
             | Self::OperatorsUnfit
+            | Self::IllegalMode { .. }
+            | Self::MarkerAhead { .. }
             | Self::NoActor => Code::Internal,
             Self::Expired { .. } => Code::Unavailable,
             Self::RevisionMismatch { .. } | Self::NodeIdTaken(_) => Code::Aborted,
@@ -97,7 +100,8 @@ impl Coded for Refusal {
             | Self::AdmissionLapsed { .. }
             | Self::TooFewApprovals { .. }
             | Self::Misplaced(_)
-            | Self::VersionNotRaised { .. } => Code::FailedPrecondition,
+            | Self::VersionNotRaised { .. }
+            | Self::VersionTooLow { .. } => Code::FailedPrecondition,
             Self::LimitReached { .. } => Code::ResourceExhausted,
         }
     }

@@ -125,5 +125,6 @@ fn call() -> Call {
         backend: Some(Text::new("software")),
         latency_us: 31,
         retries: 0,
+        state_age_ms: None,
     }
 }

@@ -76,6 +76,9 @@ pub struct Call {
     /// How often the node tried again behind the call.
     #[n(17)]
     pub retries: u32,
+    /// How old the state may be that the answer rests on, in milliseconds; `None` while it is fresh.
+    #[n(18)]
+    pub state_age_ms: Option<u64>,
 }
 
 /// Who called.

@@ -54,6 +54,7 @@ fn put_call(out: &mut Map<String, Value>, call: &Call) {
     put(out, "backend", call.backend.as_ref().map(|name| name.as_str().into()));
     out.insert("latency_us".into(), call.latency_us.into());
     out.insert("retries".into(), call.retries.into());
+    put(out, "state_age_ms", call.state_age_ms.map(Value::from));
 }
 
 fn put_mark(out: &mut Map<String, Value>, mark: &Mark) {

@@ -55,6 +55,7 @@ pub(crate) fn call(n: u64) -> Call {
         backend: Some(Text::new("software")),
         latency_us: 31,
         retries: 0,
+        state_age_ms: None,
     }
 }
 

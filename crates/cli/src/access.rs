@@ -9,6 +9,7 @@ use twinkeep_client::{Client, v1};
 use twinkeep_pki::{PrivateKey, pem};
 
 use crate::context::Context;
+use crate::effect::Effect;
 use crate::init::{private_folder, write_private};
 use crate::names::Named;
 use crate::output::{Show, columns, show, time};
@@ -62,7 +63,8 @@ impl Access {
     /// Does what was asked.
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
         let client = context.client()?;
-        let bindings = match self {
+        let mut effect = None;
+        let bindings: Vec<_> = match self {
             Self::IssueCertificate(issue) => {
                 return show(context.format(), &issue.run(&client).await?);
             }
@@ -74,11 +76,14 @@ impl Access {
             Self::Revoke(change) => {
                 let (caller, grants) = change.grants();
                 let request = v1::RevokeRolesRequest { caller, grants, ..Default::default() };
-                client.revoke_roles(request).await?.binding.into_iter().collect()
+                let answer = client.revoke_roles(request).await?;
+                effect = Some(Effect::of(answer.effective_everywhere, answer.pending_in));
+                answer.binding.into_iter().collect()
             }
             Self::List => all(&client).await?,
         };
-        show(context.format(), &Bindings { bindings: bindings.iter().map(Binding::of).collect() })
+        let bindings = bindings.iter().map(Binding::of).collect();
+        show(context.format(), &Bindings { bindings, effect })
     }
 }
 
@@ -175,6 +180,9 @@ async fn all(client: &Client) -> anyhow::Result<Vec<v1::RoleBinding>> {
 #[derive(Debug, Serialize)]
 struct Bindings {
     bindings: Vec<Binding>,
+    /// Where what was taken away may still be used.
+    #[serde(skip_serializing_if = "Option::is_none", flatten)]
+    effect: Option<Effect>,
 }
 
 #[derive(Debug, Serialize)]
@@ -229,6 +237,7 @@ impl Grant {
 impl Show for Bindings {
     fn table(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows: Vec<_> = self.bindings.iter().flat_map(Binding::rows).collect();
-        columns(out, ["CALLER", "ROLE", "WHERE"], &rows)
+        columns(out, ["CALLER", "ROLE", "WHERE"], &rows)?;
+        self.effect.as_ref().map_or(Ok(()), |effect| effect.table(out))
     }
 }

@@ -48,6 +48,10 @@ pub(crate) struct Init {
     /// The zone that may hold a majority of the voters, in a cluster without a third place.
     #[arg(long, default_value = "")]
     preferred_zone: String,
+    /// How long a node may use keys after it last heard from a leader, in milliseconds, 1000 to 60000: a disable
+    /// waits so long for a node that nobody hears.
+    #[arg(long, default_value_t = 5000)]
+    freshness_lease_ms: u32,
 }
 
 fn operator(text: &str) -> Result<Operator, String> {
@@ -71,6 +75,7 @@ impl Init {
             seal: Some(init_request::Seal::Shamir(self.shares)),
             domain: self.domain,
             preferred_zone: self.preferred_zone,
+            freshness_lease_ms: self.freshness_lease_ms,
             ..InitRequest::default()
         };
         let begun = begin(&self.socket, &self.out, request).await?;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use twinkeep_client::v1;
 
 use crate::context::Context;
+use crate::effect::Effect;
 use crate::names::Named;
 use crate::output::{Show, columns, plain, show, time};
 
@@ -56,6 +57,13 @@ pub(crate) struct Create {
     /// Free text.
     #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
+    /// Not to be used on a node that hears no leader: a disable reaches it everywhere within one freshness lease.
+    #[arg(long, conflicts_with = "grace_s")]
+    fail_closed: bool,
+    /// How long it is used on a node that hears no leader, in seconds, at most a day; an hour unless the instance
+    /// says otherwise.
+    #[arg(long)]
+    grace_s: Option<u32>,
 }
 
 /// Which keys to list.
@@ -80,8 +88,12 @@ impl Key {
     pub(crate) async fn run(self, context: &Context) -> anyhow::Result<()> {
         let client = context.client()?;
         let format = context.format();
-        let changed = match self {
-            Self::Create(create) => client.create_key(create.request()).await?.key,
+        let mut effect = None;
+        let (changed, durability) = match self {
+            Self::Create(create) => {
+                let answer = client.create_key(create.request()).await?;
+                (answer.key, answer.durability)
+            }
             Self::Describe { key: key_id } => {
                 let request = v1::DescribeKeyRequest { key_id, ..Default::default() };
                 let described = client.describe_key(request).await?;
@@ -90,22 +102,25 @@ impl Key {
             Self::List(list) => return show(format, &list.all(&client).await?),
             Self::Enable { key: key_id } => {
                 let request = v1::EnableKeyRequest { key_id, ..Default::default() };
-                client.enable_key(request).await?.key
+                let answer = client.enable_key(request).await?;
+                (answer.key, answer.durability)
             }
             Self::Disable { key: key_id } => {
                 let request = v1::DisableKeyRequest { key_id, ..Default::default() };
-                client.disable_key(request).await?.key
+                let answer = client.disable_key(request).await?;
+                effect = Some(Effect::of(answer.effective_everywhere, answer.pending_in));
+                (answer.key, answer.durability)
             }
             Self::UpdateDescription { key: key_id, description } => {
                 let request =
                     v1::UpdateKeyDescriptionRequest { key_id, description, ..Default::default() };
-                client.update_key_description(request).await?.key
+                let answer = client.update_key_description(request).await?;
+                (answer.key, answer.durability)
             }
         };
-        show(
-            format,
-            &Described { key: KeyView::of(&changed.context(NO_KEY)?), versions: Vec::new() },
-        )
+        let key = KeyView::of(&changed.context(NO_KEY)?);
+        let durability = Some(v1::Durability::name(durability));
+        show(format, &Described { key, versions: Vec::new(), durability, effect })
     }
 }
 
@@ -118,8 +133,30 @@ impl Create {
             spec: self.spec.into(),
             usage: self.usage.unwrap_or_default().into(),
             description: self.description,
+            when_stale: when_stale(self.fail_closed, self.grace_s),
             ..Default::default()
         }
+    }
+}
+
+/// Returns the choice for a node that hears no leader; `None` leaves it to the instance.
+fn when_stale(fail_closed: bool, grace_s: Option<u32>) -> Option<v1::WhenStale> {
+    use v1::when_stale::Choice;
+    let choice = match (fail_closed, grace_s) {
+        (true, _) => Choice::FailClosed(v1::FailClosed {}),
+        (false, Some(seconds)) => Choice::GraceS(seconds),
+        (false, None) => return None,
+    };
+    Some(v1::WhenStale { choice: Some(choice) })
+}
+
+/// Says it in words.
+fn when_stale_words(when_stale: Option<v1::WhenStale>) -> String {
+    use v1::when_stale::Choice;
+    match when_stale.and_then(|when_stale| when_stale.choice) {
+        Some(Choice::FailClosed(_)) => "not used".to_owned(),
+        Some(Choice::GraceS(seconds)) => format!("used for {seconds} s"),
+        None => "as its instance says".to_owned(),
     }
 }
 
@@ -157,6 +194,8 @@ struct KeyView {
     #[serde(skip_serializing_if = "Option::is_none")]
     primary_version: Option<VersionView>,
     algorithms: Vec<&'static str>,
+    /// What happens to it on a node that hears no leader.
+    when_stale: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -171,6 +210,12 @@ struct Described {
     key: KeyView,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     versions: Vec<VersionView>,
+    /// Where a change was on disk when it was acknowledged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durability: Option<&'static str>,
+    /// Where what was taken away may still be used.
+    #[serde(skip_serializing_if = "Option::is_none", flatten)]
+    effect: Option<Effect>,
 }
 
 #[derive(Debug, Serialize)]
@@ -191,6 +236,7 @@ impl KeyView {
             revision: key.revision,
             primary_version: key.primary_version.as_ref().map(VersionView::of),
             algorithms: key.algorithms.iter().map(|&number| v1::Algorithm::name(number)).collect(),
+            when_stale: when_stale_words(key.when_stale),
         }
     }
 }
@@ -208,7 +254,8 @@ impl VersionView {
 impl Described {
     fn of(answer: v1::DescribeKeyResponse) -> anyhow::Result<Self> {
         let key = KeyView::of(&answer.key.context(NO_KEY)?);
-        Ok(Self { key, versions: answer.versions.iter().map(VersionView::of).collect() })
+        let versions = answer.versions.iter().map(VersionView::of).collect();
+        Ok(Self { key, versions, durability: None, effect: None })
     }
 }
 
@@ -224,12 +271,19 @@ impl Show for Described {
         }
         writeln!(out, "created      {}", key.created)?;
         writeln!(out, "algorithms   {}", key.algorithms.join(", "))?;
+        writeln!(out, "when stale   {}", key.when_stale)?;
         if let Some(version) = &key.primary_version {
             writeln!(out, "primary      version {}, {}", version.number, version.version_id)?;
         }
         for version in &self.versions {
             let VersionView { version_id, number, created } = version;
             writeln!(out, "version {number:<4} {version_id}, {created}")?;
+        }
+        if let Some(effect) = &self.effect {
+            effect.table(out)?;
+        }
+        if let Some(durability) = self.durability {
+            writeln!(out, "durable      {durability}")?;
         }
         Ok(())
     }

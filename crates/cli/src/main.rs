@@ -23,6 +23,7 @@ mod context;
 mod crypto;
 mod data;
 mod dev;
+mod effect;
 mod exit;
 mod file;
 mod init;

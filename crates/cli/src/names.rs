@@ -69,6 +69,8 @@ named! {
     Standing "STANDING_" "standing";
     InstanceType "INSTANCE_TYPE_" "instance type";
     InstanceStatus "INSTANCE_STATUS_" "instance status";
+    Durability "DURABILITY_" "durability";
+    ReplicationMode "REPLICATION_MODE_" "replication mode";
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@
 use crate::access::Grant;
 use crate::admission::Approval;
 use crate::clock::UnixMs;
+use crate::freshness::WhenStale;
 use crate::id::{ClusterId, Epoch, Incarnation, InstanceId, KeyId, KeyVersionId, NodeId, Revision};
 use crate::key::{KeyEvent, KeySpec, KeyUsage};
 use crate::name::{CallerName, Description, InstanceName, ZoneName};
@@ -25,6 +26,7 @@ use crate::record::{
     BackendKind, ClusterRecord, ClusterVersion, InstanceKind, NodeRecord, SealRecord, SealedRecord,
     Token, to_bytes,
 };
+use crate::replication::Mode;
 use crate::topology::{NodeRole, Standing};
 
 /// What a signature of ours is for. A signature over one kind never passes for another.
@@ -309,6 +311,27 @@ pub enum Command {
         #[n(1)]
         expected: Revision,
     },
+    /// Says that all entries up to one are as durable as the replication mode asks for, so that the key
+    /// versions they created may be used. The marker never goes back.
+    #[n(12)]
+    ZoneDurable {
+        /// The last such entry; it lies before the one that says so.
+        #[n(0)]
+        upto: u64,
+        /// The revision of the replication mode that this was judged under; `None` before the first change.
+        #[n(1)]
+        judged_under: Option<Revision>,
+    },
+    /// Changes what is promised of acknowledged changes.
+    #[n(13)]
+    SetReplicationMode {
+        /// The mode.
+        #[n(0)]
+        to: Mode,
+        /// The revision of the mode that the proposer saw; `None` before the first change.
+        #[n(1)]
+        expected: Option<Revision>,
+    },
 }
 
 /// How one node shall count.
@@ -363,6 +386,9 @@ pub struct CreateInstance {
     /// Its first key, sealed under the epoch key.
     #[n(3)]
     pub sealed: SealedRecord,
+    /// Whether its keys are used on a node whose state may be old, unless they say otherwise.
+    #[n(4)]
+    pub when_stale: Option<WhenStale>,
 }
 
 /// A new key.
@@ -395,4 +421,7 @@ pub struct CreateKey {
     /// The first version's material, sealed under the instance key.
     #[n(8)]
     pub sealed: SealedRecord,
+    /// Whether it is used on a node whose state may be old; `None` takes the instance's default.
+    #[n(9)]
+    pub when_stale: Option<WhenStale>,
 }

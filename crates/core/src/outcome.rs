@@ -8,6 +8,7 @@ use crate::name::{CallerName, InstanceName};
 use crate::record::{
     Admission, Binding, ClusterRecord, ClusterVersion, InstanceRecord, KeyRecord, NodeRecord,
 };
+use crate::replication::Mode;
 use crate::topology::Misplaced;
 
 /// What came of a command.
@@ -24,7 +25,7 @@ pub enum Outcome {
 /// The record as a command left it.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub enum Applied {
-    /// The cluster began, or its clock moved.
+    /// The cluster began, its clock or its marker moved, or its mode changed.
     #[n(1)]
     Cluster,
     /// A key was created or changed.
@@ -255,6 +256,39 @@ pub enum Refusal {
     )]
     #[n(30)]
     OperatorsUnfit,
+    /// The mode does not follow from the present one, or names a zone that cannot be lost.
+    #[error("the replication mode is `{from}` and cannot become `{to}`")]
+    #[n(31)]
+    IllegalMode {
+        /// The present one.
+        #[n(0)]
+        from: Box<Mode>,
+        /// The asked one.
+        #[n(1)]
+        to: Box<Mode>,
+    },
+    /// The marker covers itself or what comes after it.
+    #[error("entry {index} cannot say that entry {upto} is durable")]
+    #[n(32)]
+    MarkerAhead {
+        /// The entry that would be covered.
+        #[n(0)]
+        upto: u64,
+        /// The entry that says so.
+        #[n(1)]
+        index: u64,
+    },
+    /// The members may not all understand it.
+    #[error("the cluster is at version {present:?} and this needs {needed:?}: raise it first")]
+    #[n(33)]
+    VersionTooLow {
+        /// The present one.
+        #[n(0)]
+        present: ClusterVersion,
+        /// The least one.
+        #[n(1)]
+        needed: ClusterVersion,
+    },
 }
 
 /// Returns how much later the one is, in seconds rounded up.

@@ -18,8 +18,10 @@ use twinkeep_core::name::{CallerName, Description};
 use twinkeep_core::outcome::{Outcome, Refusal};
 use twinkeep_core::record::{
     BackendKind, Binding, ClusterRecord, ClusterVersion, CommandKey, Digest, KeyRecord,
-    KeyVersionRecord, NodeRecord, Operator, RecordKind, Roots, SealedBlob, SealedRecord, Token,
+    KeyVersionRecord, NodeRecord, Operator, RecordKind, ReplicationRecord, Roots, SealedBlob,
+    SealedRecord, Token,
 };
+use twinkeep_core::replication::Mode;
 use twinkeep_core::topology::{NodeRole, Placement, Standing};
 
 fn check<T>(name: &str, value: &T)
@@ -77,6 +79,7 @@ fn records_are_written_as_they_were() {
             created_ms: 1_800_000_000_000,
             updated_ms: 1_800_000_000_001,
             revision: Revision::new(2).unwrap(),
+            when_stale: None,
         },
     );
     check(
@@ -96,6 +99,7 @@ fn records_are_written_as_they_were() {
             spki_sha256: [5; 32],
             incarnation: Incarnation::FIRST,
             revision: Revision::FIRST,
+            removed_ms: None,
         },
     );
     let operator = |name: &str, byte| Operator {
@@ -118,6 +122,7 @@ fn records_are_written_as_they_were() {
             domain: "kms.example".to_owned(),
             revision: Revision::FIRST,
             approvals_min: 2,
+            freshness_lease_ms: None,
         },
     );
     let scopes = [Scope::Cluster, Scope::Key(KeyId::from_bytes([0xa0; 16]))];
@@ -132,6 +137,18 @@ fn records_are_written_as_they_were() {
 }
 
 #[test]
+fn replication_modes_are_written_as_they_were() {
+    for (name, mode) in [
+        ("replication-sync", Mode::Sync),
+        ("replication-degraded", Mode::Degraded { zone: "zone-b".parse().unwrap() }),
+    ] {
+        let revision = Revision::new(4).unwrap();
+        let since_ms = 1_800_000_000_000;
+        check(name, &ReplicationRecord { mode, since_ms, revision, index: 1_000 });
+    }
+}
+
+#[test]
 fn commands_and_outcomes_are_written_as_they_were() {
     let create = Command::CreateKey(Box::new(CreateKey {
         id: KeyId::from_bytes([0xa0; 16]),
@@ -143,6 +160,7 @@ fn commands_and_outcomes_are_written_as_they_were() {
         backend: BackendKind::Software,
         public_key: None,
         sealed: sealed(),
+        when_stale: None,
     }));
     let token = Token { token: [7; 16], operation: Permission::CreateKey, digest: Digest([8; 32]) };
     let expected = Revision::FIRST;
@@ -182,6 +200,10 @@ fn commands_and_outcomes_are_written_as_they_were() {
             approvals: vec![approval("ann", 0x31), approval("bob", 0x32)],
         },
     );
+    let judged_under = Some(Revision::new(2).unwrap());
+    check("zone-durable", &Command::ZoneDurable { upto: 1_000, judged_under });
+    let to = Mode::Recovering { zone: "zone-b".parse().unwrap(), target: 1_000 };
+    check("set-replication-mode", &Command::SetReplicationMode { to, expected: None });
     let found = Some(Revision::new(3).unwrap());
     check("refusal", &Outcome::Refused(Refusal::RevisionMismatch { expected: None, found }));
 }

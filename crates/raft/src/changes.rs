@@ -48,12 +48,18 @@ pub(crate) struct Touched {
     pub(crate) rows: Vec<RowMark>,
     /// Whether it changes who belongs to the cluster.
     pub(crate) roster: bool,
+    /// Whether it changes what the cluster is and promises.
+    pub(crate) cluster: bool,
+    /// Whether it changes key versions.
+    pub(crate) versions: bool,
 }
 
 impl Touched {
     pub(crate) fn touch(&mut self, table: Table, key: &[u8]) {
         self.rows.push(RowMark::of(table, key));
         self.roster |= table == Table::Nodes;
+        self.cluster |= table == Table::Cluster;
+        self.versions |= table == Table::KeyVersions;
     }
 }
 

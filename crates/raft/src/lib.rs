@@ -13,32 +13,37 @@ mod blocking;
 mod changes;
 pub mod codec;
 pub mod config;
+mod freshness;
+mod lease;
 pub mod log_store;
 mod membership;
 pub mod metrics;
 mod node;
 mod observe;
 mod proposal_queue;
+mod replication;
 mod roster;
 mod signing;
 mod snapshot;
 mod snapshot_keeper;
 pub mod state_machine;
 mod stores;
-#[cfg(test)]
-mod testing;
 mod trace;
 pub mod transport;
 pub mod types;
 mod witness;
+mod zones;
 
 pub use changes::Changes;
 pub use config::Config;
+pub use freshness::Freshness;
+pub use lease::Lease;
 pub use node::{
-    Fatal, InitializeError, Member, Node, NotFollowed, OpenError, Part, Parts, ProposeError,
-    Proposed, ReadError, Status, StillLeads,
+    Fatal, InitializeError, Laggard, Member, Node, NotEverywhere, NotFollowed, OpenError, Part,
+    Parts, ProposeError, Proposed, ReadError, Status, StillLeads,
 };
 pub use proposal_queue::{Decided, ProposalQueue, Proposer, QueueError, WAITING_MAX};
+pub use replication::{Applied as AppliedReplication, Replication};
 pub use roster::{Pin, Roster};
 pub use signing::{CommandSigner, Disbelief};
 pub use snapshot::{SnapshotData, Unusable};

@@ -10,6 +10,9 @@ use metrics::{
     Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
+use twinkeep_core::replication::Mode;
+
+use crate::freshness::Freshness;
 use crate::node::{Node, Part, ProposeError};
 use crate::proposal_queue::{ProposalQueue, QueueError};
 
@@ -41,6 +44,14 @@ pub const LEADER_CHANGES_TOTAL: &str = "twinkeep_raft_leader_changes_total";
 pub const WAITING_PROPOSALS: &str = "twinkeep_raft_waiting_proposals";
 /// Time of a command from the queue to its outcome.
 pub const PROPOSAL_SECONDS: &str = "twinkeep_raft_proposal_seconds";
+/// Whether acknowledged changes are in every zone.
+pub const IS_IN_SYNC: &str = "twinkeep_raft_is_in_sync";
+/// How old the state may be.
+pub const STATE_AGE_SECONDS: &str = "twinkeep_raft_state_age_seconds";
+/// Changes of the replication mode.
+pub const MODE_CHANGES_TOTAL: &str = "twinkeep_raft_mode_changes_total";
+/// Time that an applied change waits for the zones.
+pub const ZONE_WAIT_SECONDS: &str = "twinkeep_raft_zone_wait_seconds";
 /// Snapshots that this node got.
 pub const SNAPSHOTS_TOTAL: &str = "twinkeep_raft_snapshots_total";
 
@@ -69,6 +80,23 @@ pub fn describe() {
         PROPOSAL_SECONDS,
         "Time of a command from the node's queue to its outcome at the leader, by `outcome`"
     );
+    describe_gauge!(
+        IS_IN_SYNC,
+        "1 while every zone holds what is acknowledged, as the node has applied the replication mode"
+    );
+    describe_gauge!(
+        STATE_AGE_SECONDS,
+        "How old the state of a data node may be once its freshness lease is over; 0 while that holds"
+    );
+    describe_counter!(
+        MODE_CHANGES_TOTAL,
+        "Changes of the replication mode that the node proposed as leader, by `mode` (`sync`, `degraded`, \
+         `recovering`)"
+    );
+    describe_histogram!(
+        ZONE_WAIT_SECONDS,
+        "Time from a batch's commit at the leader until it was durable enough to be acknowledged"
+    );
     describe_counter!(
         SNAPSHOTS_TOTAL,
         "Snapshots that the node took or got, by `origin` (`built`, `fetched`)"
@@ -80,6 +108,13 @@ pub fn sample(node: &Node, queue: &ProposalQueue) {
     let status = node.status();
     flag(IS_LEADER, status.part == Part::Leader);
     flag(HAS_LEADER, status.leader.is_some());
+    let replication = node.replication().applied();
+    let age = match node.freshness() {
+        Freshness::Fresh => Duration::ZERO,
+        Freshness::Stale { age } => age.unwrap_or_else(|| node.running_for()),
+    };
+    gauge!(STATE_AGE_SECONDS).set(age);
+    flag(IS_IN_SYNC, replication.borrow().mode == Mode::Sync);
     show(TERM, status.term);
     show(MEMBERS, status.members.len() as u64);
     let indexes = [
@@ -116,6 +151,23 @@ fn show(name: &'static str, value: u64) {
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; an index beyond 2^52 rounds")]
 fn float(value: u64) -> f64 {
     value as f64
+}
+
+/// Begins to count changes of the replication mode: all of them are shown from then on.
+pub(crate) fn count_mode_changes() {
+    for mode in ["sync", "degraded", "recovering"] {
+        counter!(MODE_CHANGES_TOTAL, "mode" => mode).increment(0);
+    }
+}
+
+/// Counts a change of the replication mode.
+pub(crate) fn mode_changed(to: &Mode) {
+    let mode = match to {
+        Mode::Sync => "sync",
+        Mode::Degraded { .. } => "degraded",
+        Mode::Recovering { .. } => "recovering",
+    };
+    counter!(MODE_CHANGES_TOTAL, "mode" => mode).increment(1);
 }
 
 /// Where a snapshot came from.

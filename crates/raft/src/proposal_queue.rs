@@ -14,6 +14,7 @@ use tracing::{Instrument as _, Span};
 use twinkeep_core::clock::Clock;
 use twinkeep_core::command::{Batch, Proposal};
 use twinkeep_core::outcome::Outcome;
+use twinkeep_core::replication::Durability;
 
 use crate::metrics::ProposalMeter;
 use crate::node::{Node, ProposeError, Proposed};
@@ -49,10 +50,12 @@ impl Proposer for Node {
 /// What came of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided {
-    /// Index of the entry that carries the command.
+    /// A node that has applied this entry shows what the command changed.
     pub index: u64,
     /// What came of it.
     pub outcome: Outcome,
+    /// Where that is on disk; `None` in a cluster without replication modes.
+    pub durability: Option<Durability>,
 }
 
 /// Why a command has no outcome.
@@ -225,7 +228,7 @@ fn answer_all(waiting: Vec<Waiting>, error: &QueueError) {
 
 /// Gives each command its outcome; the one refusal of a whole batch goes to all of its commands.
 fn distribute(batch: Vec<Waiting>, result: Result<Proposed, ProposeError>) {
-    let Proposed { index, outcomes } = match result {
+    let Proposed { index, outcomes, durability } = match result {
         Ok(proposed) => proposed,
         Err(error) => return answer_all(batch, &error.into()),
     };
@@ -238,7 +241,7 @@ fn distribute(batch: Vec<Waiting>, result: Result<Proposed, ProposeError>) {
         return answer_all(batch, &ProposeError::Timeout.into());
     }
     for (waiting, outcome) in batch.into_iter().zip(outcomes) {
-        let _ = waiting.answer.send(Ok(Decided { index, outcome }));
+        let _ = waiting.answer.send(Ok(Decided { index, outcome, durability }));
     }
 }
 

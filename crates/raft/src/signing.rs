@@ -16,6 +16,9 @@ use crate::transport::Me;
 pub trait CommandSigner: Send + Sync + 'static {
     /// Returns the epoch and the Ed25519 signature, or `None` while this node is sealed.
     fn sign(&self, purpose: Purpose, payload: &[u8]) -> Option<(Epoch, [u8; 64])>;
+
+    /// Tells whether this node is sealed now.
+    fn is_sealed(&self) -> bool;
 }
 
 /// Signs a batch; `None` while this node is sealed.

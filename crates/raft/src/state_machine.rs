@@ -14,7 +14,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 use twinkeep_core::apply::{Trust, apply_entry};
 use twinkeep_core::command::SignatureVerifier;
-use twinkeep_core::outcome::Outcome;
+use twinkeep_core::outcome::{self, Outcome};
 use twinkeep_core::state::{Fault, Read, Rows, Table, Write};
 use twinkeep_storage::state::Applied as Marker;
 use twinkeep_storage::{LogDb, StateDb};
@@ -22,6 +22,7 @@ use twinkeep_storage::{LogDb, StateDb};
 use crate::blocking::blocking;
 use crate::changes::{Changes, Touched};
 use crate::codec::Applied;
+use crate::replication::Replication;
 use crate::roster::Roster;
 use crate::snapshot::{Snapshot, SnapshotData, Snapshots};
 use crate::types::{Entry, LogId, Outcomes, Payload, SnapshotMeta, StoredMembership, TypeConfig};
@@ -39,6 +40,7 @@ pub struct StateMachine {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) changes: Arc<Changes>,
+    pub(crate) replication: Arc<Replication>,
     pub(crate) trust: Trust,
     pub(crate) verifier: Arc<dyn SignatureVerifier>,
     /// How far the state is applied.
@@ -55,13 +57,23 @@ impl StateMachine {
         let mut applied = self.applied.clone();
         let mut overlay = Noting { inner: self.state.begin(), touched: Touched::default() };
         let mut answers = Vec::with_capacity(run.len());
+        let mut created_at = None;
         for (entry, responder) in run {
             let is_new = Some(entry.log_id.index) > applied.last_log_id.map(|id| id.index);
+            overlay.touched.versions = false;
             let outcomes = if is_new {
                 self.apply_entry(&mut overlay, &mut applied, entry)?
             } else {
                 Vec::new()
             };
+            if overlay.touched.versions {
+                created_at = applied.last_log_id.map(|id| id.index);
+            }
+            // Also an answer that repeats what an earlier entry did: that one may not be marked yet.
+            let is_key =
+                |outcome: &Outcome| matches!(outcome, Outcome::Applied(outcome::Applied::Key(_)));
+            let needs_marker = outcomes.iter().any(is_key);
+            let outcomes = Outcomes { outcomes, needs_marker };
             answers.extend(responder.map(|responder| (responder, outcomes)));
         }
         if let Some(last) = applied.last_log_id.filter(|_| applied != self.applied) {
@@ -70,13 +82,19 @@ impl StateMachine {
             if touched.roster {
                 self.state.view(|state| self.roster.refresh(state))?;
             }
+            if touched.cluster {
+                self.state.view(|state| self.replication.refresh(state, Some(last.index)))?;
+            }
+            if let Some(index) = created_at {
+                self.replication.await_marker(index);
+            }
             // After the commit, before anybody is told: kept copies rest on this order.
             self.changes.note(&touched.rows);
             self.applied = applied;
             self.told.send_replace(Some(last.index));
         }
         for (responder, outcomes) in answers {
-            responder.send(Outcomes(outcomes));
+            responder.send(outcomes);
         }
         Ok(())
     }
@@ -163,7 +181,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
             self.snapshots.install(&snapshot).map_err(io::Error::other)?;
             self.changes.note_all();
-            self.state.view(|state| self.roster.refresh(state)).map_err(io::Error::other)
+            let refreshed = self.state.view(|state| {
+                self.roster.refresh(state)?;
+                self.replication.refresh(state, applied.last_log_id.map(|id| id.index))
+            });
+            refreshed.map_err(io::Error::other)
         })?;
         self.applied = applied;
         let index = self.applied.last_log_id.map(|id| id.index);

@@ -12,6 +12,7 @@ use twinkeep_storage::{LogDb, SnapshotStore, StateDb};
 use crate::changes::Changes;
 use crate::codec::{Applied, Malformed};
 use crate::log_store::LogStore;
+use crate::replication::Replication;
 use crate::roster::Roster;
 use crate::signing::CommandSigner;
 use crate::snapshot::{Snapshots, Unusable};
@@ -88,6 +89,8 @@ pub struct Opened {
     pub applied: watch::Receiver<Option<u64>>,
     /// Which rows have changed.
     pub changes: Arc<Changes>,
+    /// The replication mode and the marker of durability.
+    pub replication: Arc<Replication>,
     pub(crate) snapshots: Arc<Snapshots>,
 }
 
@@ -103,7 +106,11 @@ impl Stores {
         };
         let applied_index = applied.last_log_id.map(|id| id.index);
         self.log.check_applied(applied_index)?;
-        self.state.view(|state| self.roster.refresh(state))?;
+        let replication = Arc::new(Replication::default());
+        self.state.view(|state| {
+            self.roster.refresh(state)?;
+            replication.refresh(state, applied_index)
+        })?;
         let snapshots = Snapshots::new(self);
         self.check_purged(&snapshots)?;
         let (told, heard) = watch::channel(applied_index);
@@ -114,13 +121,14 @@ impl Stores {
             snapshots: Arc::clone(&snapshots),
             roster: Arc::clone(&self.roster),
             changes: Arc::clone(&changes),
+            replication: Arc::clone(&replication),
             trust: self.trust,
             verifier: Arc::clone(&self.verifier),
             applied,
             told,
         };
         let log = LogStore::new(Arc::clone(&self.log), Arc::clone(&self.state));
-        Ok(Opened { log, state_machine, applied: heard, changes, snapshots })
+        Ok(Opened { log, state_machine, applied: heard, changes, replication, snapshots })
     }
 
     /// Refuses a newest snapshot that ends below the purged log, as one does when those after it are

@@ -60,9 +60,14 @@ impl fmt::Display for SignedBytes {
     }
 }
 
-/// The outcome of each command of an entry, in their order; empty for an entry without commands.
+/// What came of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcomes(pub Vec<Outcome>);
+pub struct Outcomes {
+    /// The outcome of each command, in their order; empty for an entry without commands.
+    pub outcomes: Vec<Outcome>,
+    /// Whether it tells of keys, whose versions may wait for the marker of durability.
+    pub needs_marker: bool,
+}
 
 /// Where a node is first reached, as the membership says it.
 ///

@@ -158,7 +158,7 @@ mod tests {
     const DOCS: &str = include_str!("../../../docs/observability.md");
     const CRATES: [&str; 5] = ["api", "audit", "raft", "server", "storage"];
     /// What a name may end with: what it counts, or what one of it is.
-    const UNITS: [&str; 21] = [
+    const UNITS: [&str; 22] = [
         "total",
         "seconds",
         "bytes",
@@ -180,6 +180,7 @@ mod tests {
         "leader",
         "out",
         "sealed",
+        "sync",
     ];
 
     fn described() -> Registry {

@@ -29,6 +29,6 @@ mod disk;
 mod options;
 
 pub use identity::Identity;
-pub use log::LogDb;
+pub use log::{LogDb, Note};
 pub use snapshot::SnapshotStore;
 pub use state::StateDb;

@@ -1,4 +1,5 @@
-//! Crash-model file system, whole clusters of real processes, checkers.
+//! Crash-model file system, whole clusters of real processes, checkers, records to begin with.
 
 pub mod crashfs;
 pub mod memory;
+pub mod records;

@@ -57,6 +57,8 @@ struct Inner {
     principal: Principal,
     about: About,
     retries: u32,
+    /// How old the state may be that the answer rests on; `None` while it is fresh.
+    state_age: Option<Duration>,
     /// Whether the caller holds the permission.
     admitted: bool,
     /// Whether the private half of an asymmetric key is used: its record is synced first.
@@ -85,6 +87,7 @@ impl Inner {
             principal,
             about,
             retries: 0,
+            state_age: None,
             admitted: false,
             private_key: false,
             instance_type: InstanceType::None,
@@ -175,6 +178,16 @@ impl Draft {
     /// Notes that the call is worked on once more.
     pub(crate) fn retried(&self) {
         self.inner.lock().retries += 1;
+    }
+
+    /// Notes that the state which the answer rests on may be old.
+    pub(crate) fn stale(&self, age: Duration) {
+        self.inner.lock().state_age = Some(age);
+    }
+
+    /// Returns how old that state may be, in milliseconds; 0 while it is fresh.
+    pub(crate) fn state_age_ms(&self) -> u64 {
+        self.inner.lock().state_age.map_or(0, millis)
     }
 
     /// Notes what kind of instance the call works on, for its count.
@@ -269,8 +282,13 @@ impl Draft {
             backend: about.backend.map(Text::new),
             latency_us: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
             retries: inner.retries,
+            state_age_ms: inner.state_age.map(millis),
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Waits for what an answer has to wait for.

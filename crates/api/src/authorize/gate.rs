@@ -393,6 +393,9 @@ impl Gate {
         let mut answer = result?;
         let state_index = answer.state_index();
         *state_index = entered.state_index.max(*state_index);
+        if let Some(state_age_ms) = answer.state_age_ms() {
+            *state_age_ms = entered.draft.state_age_ms();
+        }
         Ok(answer)
     }
 

@@ -12,12 +12,12 @@ use twinkeep_proto::v1;
 
 use super::Cluster;
 use crate::authorize::{Entered, Handle};
-use crate::convert::Wire as _;
+use crate::convert::{self, Wire as _};
 use crate::error::{CallError, Invalid};
 use crate::field;
 use crate::limits::{CSR_BYTES_MAX, PROMOTE_NODES_MAX, check};
 use crate::operation::{self as op, Operation};
-use crate::ports::{Admit, Committed, PeerHealth};
+use crate::ports::{Admit, Committed, PeerHealth, Reached};
 
 impl Handle<op::ListMembers> for Cluster {
     async fn handle(
@@ -59,7 +59,8 @@ impl Handle<op::AdmitNode> for Cluster {
             node_id: admitted.node.get(),
             expires_unix_ms: admitted.expires_ms,
             pass: admitted.pass,
-            state_index: admitted.index,
+            durability: convert::durability(admitted.reached),
+            state_index: admitted.reached.index,
         })
     }
 }
@@ -79,8 +80,9 @@ impl Handle<op::PromoteNodes> for Cluster {
         let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
         call.on_cluster()?;
         let committed = self.cluster.promote(call.caller(), &nodes, call.deadline()).await?;
-        let state_index = self.settled(call, committed).await?;
-        Ok(v1::PromoteNodesResponse { members: self.members()?, state_index })
+        let reached = self.settled(call, committed).await?;
+        let (members, durability) = (self.members()?, convert::durability(reached));
+        Ok(v1::PromoteNodesResponse { members, durability, state_index: reached.index })
     }
 }
 
@@ -93,8 +95,9 @@ impl Handle<op::RemoveNode> for Cluster {
         let node = node("node_id", request.node_id)?;
         call.on_cluster()?;
         let committed = self.cluster.remove(call.caller(), node, call.deadline()).await?;
-        let state_index = self.settled(call, committed).await?;
-        Ok(v1::RemoveNodeResponse { members: self.members()?, state_index })
+        let reached = self.settled(call, committed).await?;
+        let (members, durability) = (self.members()?, convert::durability(reached));
+        Ok(v1::RemoveNodeResponse { members, durability, state_index: reached.index })
     }
 }
 
@@ -112,11 +115,11 @@ impl Cluster {
         &self,
         call: &Entered<O>,
         committed: Committed,
-    ) -> Result<u64, CallError> {
+    ) -> Result<Reached, CallError> {
         match committed.outcome {
             Outcome::Applied(_) => {
-                self.changes.caught_up(call, committed.index).await?;
-                Ok(committed.index)
+                self.changes.caught_up(call, committed.reached).await?;
+                Ok(committed.reached)
             }
             Outcome::Refused(refusal) => Err(refusal.into()),
         }

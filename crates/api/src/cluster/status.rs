@@ -6,6 +6,7 @@ use twinkeep_proto::v1;
 
 use super::Cluster;
 use crate::authorize::{Entered, Handle};
+use crate::convert;
 use crate::error::CallError;
 use crate::operation as op;
 
@@ -42,6 +43,9 @@ impl Handle<op::GetStatus> for Cluster {
             members: self.members()?,
             state_index: 0,
             approvals_min: record.approvals_min.into(),
+            replication: control
+                .replication()
+                .map(|status| convert::replication(&status, control.usable_up_to())),
         })
     }
 }

@@ -33,6 +33,7 @@ impl Handle<op::GenerateDataKey> for Crypto {
             key_id: ready.key_id(),
             key_version_id: ready.version_id(),
             verified_aad_crc32c: verified,
+            state_age_ms: 0,
             state_index: 0,
         })
     }
@@ -55,6 +56,7 @@ impl Handle<op::GenerateDataKeyWithoutPlaintext> for Crypto {
             key_id: ready.key_id(),
             key_version_id: ready.version_id(),
             verified_aad_crc32c: verified,
+            state_age_ms: 0,
             state_index: 0,
         })
     }

@@ -53,6 +53,7 @@ impl Handle<op::Encrypt> for Crypto {
             algorithm: ready.algorithm.to_wire(),
             verified_plaintext_crc32c: verified,
             verified_aad_crc32c: verified_aad,
+            state_age_ms: 0,
             state_index: 0,
         })
     }
@@ -89,6 +90,7 @@ impl Handle<op::Decrypt> for Crypto {
             algorithm: ready.algorithm.to_wire(),
             verified_ciphertext_crc32c: verified,
             verified_aad_crc32c: verified_aad,
+            state_age_ms: 0,
             state_index: 0,
         })
     }
@@ -138,6 +140,7 @@ impl Handle<op::ReEncrypt> for Crypto {
             destination_key_id: destination.key_id(),
             destination_key_version_id: destination.version_id(),
             verified_ciphertext_crc32c: verified,
+            state_age_ms: 0,
             state_index: 0,
         })
     }

@@ -38,6 +38,7 @@ impl Handle<op::GenerateMac> for Crypto {
             key_version_id: ready.version_id(),
             algorithm: ready.algorithm.to_wire(),
             verified_message_crc32c: verified,
+            state_age_ms: 0,
             state_index: 0,
         })
     }
@@ -73,6 +74,7 @@ impl Handle<op::VerifyMac> for Crypto {
             algorithm: ready.algorithm.to_wire(),
             verified_message_crc32c: verified,
             verified_mac_crc32c: verified_mac,
+            state_age_ms: 0,
             state_index: 0,
         })
     }

@@ -103,6 +103,7 @@ impl Crypto {
         let algorithm = Algorithm::optional("algorithm", want.algorithm)?;
         let algorithm = algorithm.unwrap_or(key.spec.algorithms(key.usage)[0]);
         let version = version(call, &key, want.version)?;
+        durable(call, &version)?;
         call.charge(cost(key.spec, want.work))?;
         call.draft().tell(|about| {
             about.algorithm = Some(algorithm);
@@ -139,6 +140,14 @@ fn usable(key: &KeyRecord, wanted: KeyUsage) -> Result<(), CallError> {
     }
     if key.usage != wanted {
         return Err(CallError::WrongUsage { key: key.id, usage: key.usage, wanted });
+    }
+    Ok(())
+}
+
+/// Refuses a version that the wrong loss could still take away: what was made with it would stay.
+fn durable<O: Operation>(call: &Entered<O>, version: &KeyVersionRecord) -> Result<(), CallError> {
+    if version.created_index > call.records().control().usable_up_to() {
+        return Err(CallError::NotDurableYet { key: version.key, version: version.number });
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use twinkeep_core::key::KeyState;
 use twinkeep_proto::v1;
 
-use super::{Crypto, Version, ground, version};
+use super::{Crypto, Version, durable, ground, version};
 use crate::authorize::{Entered, Handle};
 use crate::checksum;
 use crate::convert::{Wire as _, algorithms};
@@ -23,6 +23,8 @@ impl Handle<op::GetPublicKey> for Crypto {
             return Err(CallError::KeyUnusable { key: key.id, state: key.state });
         }
         let version = version(call, &key, Version::Id(&request.key_version_id))?;
+        // What others encrypt to the public half needs the private one.
+        durable(call, &version)?;
         call.draft().tell(|about| about.version(key.id, version.number));
         call.charge(1)?;
         let Some(public_key) = &version.public_key else {
@@ -38,6 +40,7 @@ impl Handle<op::GetPublicKey> for Crypto {
             spec: key.spec.to_wire(),
             usage: key.usage.to_wire(),
             algorithms: algorithms(&key),
+            state_age_ms: 0,
             state_index: 0,
         })
     }

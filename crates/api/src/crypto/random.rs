@@ -9,6 +9,7 @@ use crate::checksum;
 use crate::error::{CallError, Invalid};
 use crate::limits::{RANDOM_BYTES_MAX, check};
 use crate::operation as op;
+use crate::ports::Freshness;
 
 /// Bytes that cost one unit: more than the work, so that the answer of a batch stays near 1 MiB.
 const BYTES_PER_UNIT: usize = 64;
@@ -27,9 +28,14 @@ impl Handle<op::GenerateRandom> for Crypto {
         check("length_bytes", len, RANDOM_BYTES_MAX, "ask several times")?;
         call.charge(u32::try_from(len.div_ceil(BYTES_PER_UNIT)).unwrap_or(u32::MAX))?;
         let data = twinkeep_crypto::random::bytes(len)?;
+        // No key is used. The answer says all the same how old the roles are that allowed it.
+        if let Freshness::Stale { age: Some(age) } = call.records().control().freshness() {
+            call.draft().stale(age);
+        }
         Ok(v1::GenerateRandomResponse {
             data_crc32c: checksum::of(&data),
             data: Bytes::from_owner(data),
+            state_age_ms: 0,
             state_index: 0,
         })
     }

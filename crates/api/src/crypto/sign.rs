@@ -39,6 +39,7 @@ impl Handle<op::Sign> for Crypto {
             key_version_id: ready.version_id(),
             algorithm: ready.algorithm.to_wire(),
             verified_message_crc32c: verified,
+            state_age_ms: 0,
             state_index: 0,
         })
     }
@@ -76,6 +77,7 @@ impl Handle<op::Verify> for Crypto {
             algorithm: ready.algorithm.to_wire(),
             verified_message_crc32c: verified,
             verified_signature_crc32c: verified_signature,
+            state_age_ms: 0,
             state_index: 0,
         })
     }

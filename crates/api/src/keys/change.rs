@@ -1,6 +1,7 @@
 //! EnableKey, DisableKey, UpdateKeyDescription.
 
 use twinkeep_core::command::Command;
+use twinkeep_core::freshness::WhenStale;
 use twinkeep_core::id::{KeyId, Revision};
 use twinkeep_core::key::{IllegalTransition, KeyEvent, KeyState};
 use twinkeep_core::name::Description;
@@ -10,11 +11,14 @@ use twinkeep_proto::v1;
 
 use super::{Keys, shown};
 use crate::authorize::{Entered, Handle};
-use crate::change::{Done, strange};
+use crate::change::{Done, Effect, strange};
+use crate::convert;
 use crate::error::CallError;
 use crate::field;
+use crate::ground;
 use crate::limits::CHANGE_ATTEMPTS_MAX;
 use crate::operation::{self as op, Operation};
+use crate::ports::Reached;
 
 impl Handle<op::EnableKey> for Keys {
     async fn handle(
@@ -25,8 +29,9 @@ impl Handle<op::EnableKey> for Keys {
         let key = field::key("key_id", &request.key_id)?;
         let expected = field::revision(request.expected_revision);
         let (event, goal) = (KeyEvent::Enable, KeyState::Enabled);
-        let (key, state_index) = self.move_key(call, key, expected, event, goal).await?;
-        Ok(v1::EnableKeyResponse { key: Some(key), state_index })
+        let (key, reached) = self.move_key(call, key, expected, event, goal).await?;
+        let (key, durability) = (Some(key), convert::durability(reached));
+        Ok(v1::EnableKeyResponse { key, durability, state_index: reached.index })
     }
 }
 
@@ -39,8 +44,18 @@ impl Handle<op::DisableKey> for Keys {
         let key = field::key("key_id", &request.key_id)?;
         let expected = field::revision(request.expected_revision);
         let (event, goal) = (KeyEvent::Disable, KeyState::Disabled);
-        let (key, state_index) = self.move_key(call, key, expected, event, goal).await?;
-        Ok(v1::DisableKeyResponse { key: Some(key), state_index })
+        let when_stale = self.when_stale(call, key)?;
+        let (key, reached) = self.move_key(call, key, expected, event, goal).await?;
+        let Effect { effective_everywhere, pending_in } =
+            self.changes.everywhere(call, reached, when_stale.grace()).await?;
+        let (key, durability) = (Some(key), convert::durability(reached));
+        Ok(v1::DisableKeyResponse {
+            key,
+            effective_everywhere,
+            pending_in,
+            durability,
+            state_index: reached.index,
+        })
     }
 }
 
@@ -56,13 +71,27 @@ impl Handle<op::UpdateKeyDescription> for Keys {
         let expected = field::revision(request.expected_revision);
         let describe =
             |expected| Command::DescribeKey { key, description: description.clone(), expected };
-        let (key, state_index) = self.change(call, key, expected, describe).await?.applied()?;
-        let key = shown(call, &*record(key)?)?;
-        Ok(v1::UpdateKeyDescriptionResponse { key: Some(key), state_index })
+        let (key, reached) = self.change(call, key, expected, describe).await?.applied()?;
+        let key = Some(shown(call, &*record(key)?)?);
+        let durability = convert::durability(reached);
+        Ok(v1::UpdateKeyDescriptionResponse { key, durability, state_index: reached.index })
     }
 }
 
 impl Keys {
+    /// Returns whether a key is used on a node whose state may be old.
+    fn when_stale<O: Operation>(
+        &self,
+        call: &Entered<O>,
+        key: KeyId,
+    ) -> Result<WhenStale, CallError> {
+        let authorized = call.on_key(key)?;
+        let key = authorized.resource();
+        let instance = call.records().instance(key.instance)?;
+        let instance = instance.ok_or_else(|| CallError::Missing(key.instance.to_string()))?;
+        Ok(ground::when_stale(key, &instance))
+    }
+
     /// Moves a key to a state. A key that is there already is a success too, and told by the
     /// replicated state, never by what this node happens to have applied.
     async fn move_key<O: Operation>(
@@ -72,19 +101,19 @@ impl Keys {
         expected: Option<Revision>,
         event: KeyEvent,
         goal: KeyState,
-    ) -> Result<(v1::Key, u64), CallError> {
+    ) -> Result<(v1::Key, Reached), CallError> {
         let command = |expected| Command::MoveKey { key, event, expected };
         match self.change(call, key, expected, command).await? {
-            Done::Refused(Refusal::IllegalTransition(IllegalTransition { from, .. }), index)
+            Done::Refused(Refusal::IllegalTransition(IllegalTransition { from, .. }), reached)
                 if from == goal =>
             {
-                self.changes.caught_up(call, index).await?;
+                self.changes.caught_up(call, reached).await?;
                 let authorized = call.on_key(key)?;
-                Ok((shown(call, authorized.resource())?, index))
+                Ok((shown(call, authorized.resource())?, reached))
             }
             done => {
-                let (applied, index) = done.applied()?;
-                Ok((shown(call, &*record(applied)?)?, index))
+                let (applied, reached) = done.applied()?;
+                Ok((shown(call, &*record(applied)?)?, reached))
             }
         }
     }
@@ -103,12 +132,12 @@ impl Keys {
             let found = call.on_key(key)?.resource().revision;
             let done = self.changes.propose(call, None, command(expected.unwrap_or(found))).await?;
             match done {
-                Done::Refused(Refusal::RevisionMismatch { .. }, index)
+                Done::Refused(Refusal::RevisionMismatch { .. }, reached)
                     if expected.is_none() && attempt < CHANGE_ATTEMPTS_MAX =>
                 {
                     attempt += 1;
                     call.draft().retried();
-                    self.changes.caught_up(call, index).await?;
+                    self.changes.caught_up(call, reached).await?;
                 }
                 done => return Ok(done),
             }

@@ -2,6 +2,7 @@
 //! to the leader is the signed command.
 
 use twinkeep_core::command::{Command, CreateKey};
+use twinkeep_core::freshness::WhenStale;
 use twinkeep_core::id::{KeyId, KeyVersionId, KeyVersionNumber};
 use twinkeep_core::key::{KeySpec, KeyUsage};
 use twinkeep_core::name::Description;
@@ -20,6 +21,7 @@ use crate::error::{CallError, Invalid};
 use crate::field;
 use crate::instances;
 use crate::operation as op;
+use crate::ports::Reached;
 use crate::records::Kept;
 
 /// What a caller wants of a new key, checked.
@@ -27,6 +29,7 @@ struct Wanted {
     spec: KeySpec,
     usage: KeyUsage,
     description: Description,
+    when_stale: Option<WhenStale>,
 }
 
 impl Handle<op::CreateKey> for Keys {
@@ -40,22 +43,22 @@ impl Handle<op::CreateKey> for Keys {
         let instance = call.on_instance(instance)?;
         let token =
             self.changes.token::<op::CreateKey>(&request.idempotency_token, &bare(request))?;
-        if let Some(earlier) = self.changes.earlier(call, token.as_ref())? {
-            let (applied, _) = earlier.applied()?;
-            return Ok(answer(shown(call, &*key(applied)?)?, 0));
+        if let Some(earlier) = self.changes.earlier(call, token.as_ref()).await? {
+            let (applied, reached) = earlier.applied()?;
+            return Ok(answer(shown(call, &*key(applied)?)?, reached));
         }
         let (new, version) = self.new_key(&instance, wanted).await?;
         let (id, command) = (new.id, Command::CreateKey(Box::new(new)));
-        let (applied, index) = self.changes.propose(call, token, command).await?.applied()?;
+        let (applied, reached) = self.changes.propose(call, token, command).await?.applied()?;
         let key = key(applied)?;
         call.draft().tell(|about| about.version(key.id, key.primary));
         if key.id == id {
             let version = KeyVersionRecord { created_ms: key.created_ms, ..version };
-            return Ok(answer(convert::key(&key, &version), index));
+            return Ok(answer(convert::key(&key, &version), reached));
         }
         // An earlier request with the same token made the key, through another node.
-        self.changes.caught_up(call, index).await?;
-        Ok(answer(shown(call, &key)?, index))
+        self.changes.caught_up(call, reached).await?;
+        Ok(answer(shown(call, &key)?, reached))
     }
 }
 
@@ -65,7 +68,7 @@ impl Keys {
     async fn new_key(
         &self,
         instance: &Authorized<'_, op::CreateKey, Kept<InstanceRecord>>,
-        Wanted { spec, usage, description }: Wanted,
+        Wanted { spec, usage, description, when_stale }: Wanted,
     ) -> Result<(CreateKey, KeyVersionRecord), CallError> {
         let (call, instance) = (instance.call(), instance.resource());
         let backend = match instance.kind {
@@ -105,6 +108,7 @@ impl Keys {
             backend,
             public_key: version.public_key.clone(),
             sealed,
+            when_stale,
         };
         Ok((new, version))
     }
@@ -122,7 +126,8 @@ fn wanted(request: &v1::CreateKeyRequest) -> Result<Wanted, CallError> {
         }
     };
     let description = field::parse_with("description", &request.description, Description::parse)?;
-    Ok(Wanted { spec, usage, description })
+    let when_stale = field::when_stale(request.when_stale.as_ref())?;
+    Ok(Wanted { spec, usage, description, when_stale })
 }
 
 /// Returns what makes the request this request, for the digest that its token is bound to.
@@ -138,8 +143,9 @@ fn key(applied: Applied) -> Result<Box<KeyRecord>, CallError> {
     }
 }
 
-fn answer(key: v1::Key, state_index: u64) -> v1::CreateKeyResponse {
-    v1::CreateKeyResponse { key: Some(key), state_index }
+fn answer(key: v1::Key, reached: Reached) -> v1::CreateKeyResponse {
+    let durability = convert::durability(reached);
+    v1::CreateKeyResponse { key: Some(key), durability, state_index: reached.index }
 }
 
 fn drawn() -> Result<[u8; 16], CallError> {

@@ -1,6 +1,6 @@
 //! Messages of the crypto service.
 
-use super::{answer, request};
+use super::{product, request};
 
 request!(EncryptRequest, |m, a| {
     a.key(&m.key_id);
@@ -8,7 +8,7 @@ request!(EncryptRequest, |m, a| {
     a.algorithm(m.algorithm);
     a.input_bytes = m.plaintext.len();
 });
-answer!(EncryptResponse, |m| m.ciphertext.len());
+product!(EncryptResponse, |m| m.ciphertext.len());
 
 request!(DecryptRequest, |m, a| {
     a.key(&m.key_id);
@@ -16,7 +16,7 @@ request!(DecryptRequest, |m, a| {
     a.algorithm(m.algorithm);
     a.input_bytes = m.ciphertext.len();
 });
-answer!(DecryptResponse, |m| m.plaintext.len());
+product!(DecryptResponse, |m| m.plaintext.len());
 
 // Of the two contexts the record has the old one, which says what was opened.
 request!(ReEncryptRequest, |m, a| {
@@ -26,50 +26,50 @@ request!(ReEncryptRequest, |m, a| {
     a.algorithm(m.source_algorithm);
     a.input_bytes = m.ciphertext.len();
 });
-answer!(ReEncryptResponse, |m| m.ciphertext.len());
+product!(ReEncryptResponse, |m| m.ciphertext.len());
 
 request!(GenerateDataKeyRequest, |m, a| {
     a.key(&m.key_id);
     a.context(&m.encryption_context, &m.aad);
 });
-answer!(GenerateDataKeyResponse, |m| m.plaintext.len() + m.ciphertext.len());
+product!(GenerateDataKeyResponse, |m| m.plaintext.len() + m.ciphertext.len());
 
 request!(GenerateDataKeyWithoutPlaintextRequest, |m, a| {
     a.key(&m.key_id);
     a.context(&m.encryption_context, &m.aad);
 });
-answer!(GenerateDataKeyWithoutPlaintextResponse, |m| m.ciphertext.len());
+product!(GenerateDataKeyWithoutPlaintextResponse, |m| m.ciphertext.len());
 
 request!(SignRequest, |m, a| {
     a.key(&m.key_id);
     a.algorithm(m.algorithm);
     a.input_bytes = m.message.len();
 });
-answer!(SignResponse, |m| m.signature.len());
+product!(SignResponse, |m| m.signature.len());
 
 request!(VerifyRequest, |m, a| {
     a.key(&m.key_id);
     a.algorithm(m.algorithm);
     a.input_bytes = m.message.len() + m.signature.len();
 });
-answer!(VerifyResponse);
+product!(VerifyResponse);
 
 request!(GenerateMacRequest, |m, a| {
     a.key(&m.key_id);
     a.algorithm(m.algorithm);
     a.input_bytes = m.message.len();
 });
-answer!(GenerateMacResponse, |m| m.mac.len());
+product!(GenerateMacResponse, |m| m.mac.len());
 
 request!(VerifyMacRequest, |m, a| {
     a.key(&m.key_id);
     a.algorithm(m.algorithm);
     a.input_bytes = m.message.len() + m.mac.len();
 });
-answer!(VerifyMacResponse);
+product!(VerifyMacResponse);
 
 request!(GetPublicKeyRequest, |m, a| a.key(&m.key_id));
-answer!(GetPublicKeyResponse, |m| m.public_key_der.len());
+product!(GetPublicKeyResponse, |m| m.public_key_der.len());
 
 request!(GenerateRandomRequest, |_m, _a| ());
-answer!(GenerateRandomResponse, |m| m.data.len());
+product!(GenerateRandomResponse, |m| m.data.len());

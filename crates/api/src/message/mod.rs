@@ -49,6 +49,11 @@ pub(crate) trait AnswerMessage: Send + 'static {
     /// Returns the field for the state that the answer rests on.
     fn state_index(&mut self) -> &mut u64;
 
+    /// Returns the field for the age of that state, of answers that rest on a freshness lease.
+    fn state_age_ms(&mut self) -> Option<&mut u64> {
+        None
+    }
+
     /// Returns the size of the payload.
     fn output_bytes(&self) -> usize {
         0
@@ -146,12 +151,27 @@ macro_rules! request {
 
 macro_rules! answer {
     ($name:ident) => {
-        answer!($name, |_answer| 0);
+        impl super::AnswerMessage for twinkeep_proto::v1::$name {
+            fn state_index(&mut self) -> &mut u64 {
+                &mut self.state_index
+            }
+        }
+    };
+}
+
+/// An answer of the crypto service: it has a payload, and rests on a freshness lease.
+macro_rules! product {
+    ($name:ident) => {
+        product!($name, |_answer| 0);
     };
     ($name:ident, |$message:ident| $bytes:expr) => {
         impl super::AnswerMessage for twinkeep_proto::v1::$name {
             fn state_index(&mut self) -> &mut u64 {
                 &mut self.state_index
+            }
+
+            fn state_age_ms(&mut self) -> Option<&mut u64> {
+                Some(&mut self.state_age_ms)
             }
 
             fn output_bytes(&self) -> usize {
@@ -162,7 +182,7 @@ macro_rules! answer {
     };
 }
 
-use {answer, request};
+use {answer, product, request};
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use twinkeep_core::outcome::Refusal;
 use twinkeep_core::topology::NodeRole;
 use zeroize::Zeroizing;
 
-use super::{Committed, ControlError};
+use super::{Committed, ControlError, Reached};
 
 /// What a node knows of itself and the others, and what changes them.
 #[async_trait::async_trait]
@@ -101,8 +101,8 @@ pub struct Admitted {
     pub expires_ms: u64,
     /// What the node needs to knock at its peers, TOML.
     pub pass: String,
-    /// The log entry that holds the admission.
-    pub index: u64,
+    /// What the admission has reached.
+    pub reached: Reached,
 }
 
 /// What unseals. Wiped on drop; printed by its kind alone.

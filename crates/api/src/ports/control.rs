@@ -1,11 +1,13 @@
 //! The replicated state, and changes to it.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use twinkeep_core::clock::UnixMs;
 use twinkeep_core::command::Proposal;
 use twinkeep_core::id::NodeId;
 use twinkeep_core::outcome::Outcome;
+use twinkeep_core::replication::{Durability, Mode};
 use twinkeep_core::state::{Fault, Read, RowMark};
 
 /// The replicated state as this node has applied it, and the way to change it.
@@ -14,8 +16,9 @@ use twinkeep_core::state::{Fault, Read, RowMark};
 /// - Show a change in [`ControlPlane::view`] before [`ControlPlane::applied_index`] and
 ///   [`ControlPlane::changed_at`] tell of it, and let both tell of it before the change is reported to
 ///   anybody. Caches rest on this order.
-/// - Return from [`ControlPlane::propose`] only when the outcome is committed and applied at the leader,
-///   or say that it does not know.
+/// - Return from [`ControlPlane::propose`] only when the outcome is committed, applied at the leader and as
+///   durable as the replication mode asks for, or say that it does not know.
+/// - Never let [`ControlPlane::usable_up_to`] run ahead of the view.
 ///
 /// # What a caller may rely on
 /// - Calls are independent and may run concurrently.
@@ -34,6 +37,31 @@ pub trait ControlPlane: Send + Sync {
         let _ = row;
         self.applied_index()
     }
+
+    /// Returns the index up to which created key versions may be used: later ones are not known to be durable
+    /// in every zone.
+    fn usable_up_to(&self) -> u64;
+
+    /// Returns the replication mode as this node has applied it; `None` in a cluster that has none.
+    fn replication(&self) -> Option<ReplicationStatus>;
+
+    /// Tells how old this node's state may be. Called for each use of a key, after the result is there.
+    fn freshness(&self) -> Freshness;
+
+    /// Waits until every node that may use keys has applied an entry, or may use none by an older state any
+    /// more, and returns those that are not known to have applied it. Ends before the deadline with what is
+    /// known then.
+    ///
+    /// # Errors
+    /// [`ControlError::Unknown`] when no leader answers.
+    async fn everywhere(&self, index: u64, deadline: Instant)
+    -> Result<Vec<Laggard>, ControlError>;
+
+    /// Waits until everything that this node has applied may be acknowledged.
+    ///
+    /// # Errors
+    /// [`ControlError::Unknown`] when no leader says so by the deadline.
+    async fn acknowledged(&self, deadline: Instant) -> Result<Reached, ControlError>;
 
     /// Returns the leader, if this node knows one that serves callers.
     fn leader(&self) -> Option<Leader>;
@@ -61,8 +89,51 @@ pub trait ControlPlane: Send + Sync {
 pub struct Committed {
     /// The outcome, the same on every node.
     pub outcome: Outcome,
-    /// The log entry that holds it.
+    /// What the change has reached.
+    pub reached: Reached,
+}
+
+/// How far an acknowledged change reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// A node that has applied this log entry shows the change, and lets new key versions be used.
     pub index: u64,
+    /// Where the change is on disk; `None` in a cluster that promises a majority and no more.
+    pub durability: Option<Durability>,
+}
+
+/// How old a node's state may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// As new as a freshness lease allows.
+    Fresh,
+    /// Older: the lease is over.
+    Stale {
+        /// Time since the state was last known to be new; `None` on a node that never knew.
+        age: Option<Duration>,
+    },
+}
+
+/// A node that is not known to have applied a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Laggard {
+    /// The node.
+    pub node: NodeId,
+    /// Time until its freshness lease is surely over, in milliseconds; below zero: time since then.
+    pub lease_left_ms: i64,
+}
+
+/// What the cluster promises of changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicationStatus {
+    /// The mode.
+    pub mode: Mode,
+    /// Since when, by the replicated clock; 0 before the first change.
+    pub since_ms: UnixMs,
+    /// Counts changes of the mode; 0 before the first.
+    pub revision: u64,
+    /// Until when this node's zone is known to hold every acknowledged change, by this node's clock.
+    pub zone_complete_until_ms: Option<UnixMs>,
 }
 
 /// Who takes changes.

@@ -27,7 +27,9 @@ pub use cluster::{
     Admit, Admitted, ClusterControl, ClusterError, NodeStatus, PeerHealth, Topology,
     TopologyEndpoint, UnsealProgress, UnsealSecret,
 };
-pub use control::{Committed, ControlError, ControlPlane, Leader};
+pub use control::{
+    Committed, ControlError, ControlPlane, Freshness, Laggard, Leader, Reached, ReplicationStatus,
+};
 pub use issuer::{CallerIssuer, IssueError, Issued};
 pub use vault::{Vault, VaultError};
 

@@ -248,6 +248,35 @@ async fn key_does_one_thing_and_says_which() {
 }
 
 #[tokio::test]
+async fn new_key_is_used_for_nothing_before_it_is_durable_in_every_zone() {
+    let node = TestNode::start().await;
+    node.control.mark_durable(node.control.applied());
+    let key_id = node.key(KeySpec::EcP256).await.key_id;
+    let mut crypto = node.crypto("key-user");
+    let sign = v1::SignRequest {
+        key_id: key_id.clone(),
+        message: b"hello"[..].into(),
+        ..Default::default()
+    };
+    let public_key = v1::GetPublicKeyRequest { key_id: key_id.clone(), ..Default::default() };
+    let refused = [
+        crypto.sign(sign.clone()).await.unwrap_err(),
+        crypto.get_public_key(public_key.clone()).await.unwrap_err(),
+    ];
+    for status in refused {
+        assert_eq!(status.code(), Code::Unavailable);
+        let text = format!(
+            "version 1 of key {key_id} is not durable in every zone yet and may not be used before; send the \
+             call again"
+        );
+        assert_eq!(status.message(), text);
+    }
+    node.control.mark_durable(node.control.applied());
+    crypto.sign(sign).await.unwrap();
+    crypto.get_public_key(public_key).await.unwrap();
+}
+
+#[tokio::test]
 async fn disabled_key_refuses_every_use_until_it_is_enabled() {
     let node = TestNode::start().await;
     let key_id = node.key(KeySpec::Aes256).await.key_id;

@@ -13,4 +13,5 @@ mod limits;
 mod node;
 mod permissions;
 mod scopes;
+mod stale;
 mod stream;

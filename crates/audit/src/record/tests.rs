@@ -122,6 +122,7 @@ fn largest_record_that_can_be_made_fits() {
             backend: Some(Text::new(long.clone())),
             latency_us: u64::MAX,
             retries: u32::MAX,
+            state_age_ms: Some(u64::MAX),
             ..call(CALL)
         };
         let mut stamp = stamp(u64::MAX);

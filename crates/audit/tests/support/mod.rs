@@ -63,6 +63,7 @@ pub(crate) fn call(n: u64) -> Call {
         backend: None,
         latency_us: 100,
         retries: 0,
+        state_age_ms: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::replication::Replication;
 use super::status::{Node, Zone};
 use crate::screen::Paint;
 
@@ -38,7 +39,11 @@ impl Level {
 }
 
 impl Health {
-    pub(super) fn of(zones: &[Zone], leader_node_id: u64) -> Self {
+    pub(super) fn of(
+        zones: &[Zone],
+        leader_node_id: u64,
+        replication: Option<&Replication>,
+    ) -> Self {
         let all = || zones.iter().flat_map(|zone| &zone.nodes);
         let ids = |which: &dyn Fn(&Node) -> bool| {
             let ids: Vec<_> =
@@ -67,6 +72,7 @@ impl Health {
                 wrong.push(format!("changes would stop without zone {}", needed.join(" or ")));
             }
         }
+        wrong.extend(replication.and_then(Replication::trouble));
         if !open {
             wrong.insert(0, "no node can use keys: see `twinkeep unseal`".to_owned());
         }
@@ -114,7 +120,7 @@ mod tests {
     #[test]
     fn cluster_that_may_lose_any_zone_is_healthy() {
         let up = Some((false, 42));
-        let health = Health::of(&cluster([up, up]), 1);
+        let health = Health::of(&cluster([up, up]), 1, None);
         assert_eq!(
             (health.level, health.summary.as_str()),
             (Level::Healthy, "every node is up, and any one zone may be lost")
@@ -123,7 +129,7 @@ mod tests {
 
     #[test]
     fn silent_and_sealed_nodes_are_named_with_what_may_not_happen_now() {
-        let health = Health::of(&cluster([Some((true, 42)), None]), 1);
+        let health = Health::of(&cluster([Some((true, 42)), None]), 1, None);
         assert_eq!(health.level, Level::Degraded);
         assert_eq!(health.summary, "silent: 4; sealed: 3; changes would stop without zone a");
     }
@@ -131,11 +137,20 @@ mod tests {
     #[test]
     fn without_a_leader_or_an_open_node_it_is_down() {
         let up = Some((false, 42));
-        assert_eq!(Health::of(&cluster([up, up]), 0).level, Level::Down);
+        assert_eq!(Health::of(&cluster([up, up]), 0, None).level, Level::Down);
         let sealed = vec![zone("a", vec![node(1, "DATA", Some((true, 42)))])];
-        let health = Health::of(&sealed, 1);
+        let health = Health::of(&sealed, 1, None);
         assert_eq!(health.level, Level::Down);
         assert!(health.summary.contains("twinkeep unseal"), "{}", health.summary);
+    }
+
+    #[test]
+    fn cluster_that_does_not_count_on_a_zone_says_so() {
+        let up = Some((false, 42));
+        let replication =
+            Replication { mode: "RECOVERING", zone: "zone-b".to_owned(), since: None };
+        let health = Health::of(&cluster([up, up]), 1, Some(&replication));
+        assert_eq!((health.level, health.summary.as_str()), (Level::Degraded, "zone-b catches up"));
     }
 
     #[test]
@@ -143,7 +158,7 @@ mod tests {
         let up = Some((false, 42));
         let mut zones = cluster([up, up]);
         zones[2].nodes[0].reachable = None;
-        let health = Health::of(&zones, 1);
+        let health = Health::of(&zones, 1, None);
         assert_eq!((health.level, health.summary.as_str()), (Level::Degraded, "not known here: 5"));
     }
 }

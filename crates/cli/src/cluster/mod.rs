@@ -3,6 +3,7 @@
 mod health;
 mod members;
 mod picture;
+mod replication;
 mod status;
 mod topology;
 mod watch;

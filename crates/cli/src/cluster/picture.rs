@@ -214,6 +214,7 @@ pub(super) mod tests {
                 sealed,
                 applied_index,
                 software_version: "0.1.0".to_owned(),
+                zone_complete_until: None,
             }),
         }
     }
@@ -239,7 +240,8 @@ pub(super) mod tests {
             incarnation: 1,
             cluster_version: 1,
             cluster_time: "2026-11-22T22:00:00Z".to_owned(),
-            health: Health::of(&zones, 1),
+            health: Health::of(&zones, 1, None),
+            replication: None,
             asked_node_id: 1,
             leader_node_id: 1,
             term: 3,

@@ -10,6 +10,7 @@ use serde::Serialize;
 use twinkeep_client::{Client, v1};
 
 use super::health::Health;
+use super::replication::Replication;
 use crate::names::Named;
 use crate::output::time;
 
@@ -26,6 +27,9 @@ pub(super) struct Status {
     /// old, and nothing is wrong.
     pub(super) cluster_time: String,
     pub(super) health: Health,
+    /// What is promised of changes; absent in a cluster at a version without replication modes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) replication: Option<Replication>,
     /// The node that answered.
     pub(super) asked_node_id: u64,
     /// The leader; 0 if the node that answered knows none.
@@ -72,6 +76,9 @@ pub(super) struct Own {
     pub(super) sealed: bool,
     pub(super) applied_index: u64,
     pub(super) software_version: String,
+    /// Until when the node's zone is known to hold every acknowledged change; absent if it does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) zone_complete_until: Option<String>,
 }
 
 impl Status {
@@ -82,8 +89,10 @@ impl Status {
         let members = seen.members.iter().filter(|member| !removed(member));
         let nodes = join_all(members.map(|member| Node::of(&client, member, &seen))).await;
         let zones = by_zone(nodes);
+        let replication = seen.replication.as_ref().map(Replication::of);
         Ok(Self {
-            health: Health::of(&zones, seen.leader_node_id),
+            health: Health::of(&zones, seen.leader_node_id, replication.as_ref()),
+            replication,
             cluster_time: time(seen.cluster_time_unix_ms),
             zones,
             cluster_id: seen.cluster_id,
@@ -193,6 +202,11 @@ impl Own {
             sealed: status.sealed,
             applied_index: status.applied_index,
             software_version: status.software_version,
+            zone_complete_until: status
+                .replication
+                .map(|replication| replication.zone_complete_until_unix_ms)
+                .filter(|until| *until > 0)
+                .map(time),
         })
     }
 }

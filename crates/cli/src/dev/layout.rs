@@ -43,11 +43,20 @@ pub(crate) struct Settings {
     /// traced then.
     #[arg(long)]
     otlp_endpoint: Option<String>,
+    /// Length of freshness leases in milliseconds, for a cluster that is made now: as of `init`.
+    #[arg(long, default_value_t = Settings::default().freshness_lease_ms)]
+    #[serde(default)]
+    freshness_lease_ms: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { snapshot_every: 20_000, log_filter: None, otlp_endpoint: None }
+        Self {
+            snapshot_every: 20_000,
+            log_filter: None,
+            otlp_endpoint: None,
+            freshness_lease_ms: 5_000,
+        }
     }
 }
 
@@ -199,6 +208,11 @@ impl Layout {
             bail!("there is no zone `{zone}`; there are a, b and w");
         }
         Ok(nodes)
+    }
+
+    /// Returns the length of the cluster's freshness leases, in milliseconds.
+    pub(crate) fn freshness_lease_ms(&self) -> u32 {
+        self.settings.freshness_lease_ms
     }
 
     /// Returns the folder of a node: its configuration, its messages and its data.

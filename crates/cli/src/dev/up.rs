@@ -113,6 +113,7 @@ async fn begin(layout: &Layout) -> anyhow::Result<()> {
         seal: Some(init::dev_seal(passphrase)),
         dev: true,
         domain: "kms.internal".to_owned(),
+        freshness_lease_ms: layout.freshness_lease_ms(),
         ..InitRequest::default()
     };
     let begun = init::begin(&socket, &layout.path("callers"), request).await?;

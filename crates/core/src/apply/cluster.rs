@@ -6,6 +6,7 @@ use crate::command::Genesis;
 use crate::id::Revision;
 use crate::outcome::{Applied, Refusal};
 use crate::record::{ClusterRecord, ClusterVersion, NodeRecord, Record, TokenRecord};
+use crate::replication::set_usable_up_to;
 use crate::state::{Fault, Table, Write};
 use crate::topology::{NodeRole, Standing, check_join};
 
@@ -67,6 +68,12 @@ impl<S: Write> Apply<'_, S> {
         }
         if to <= cluster.version || to > ClusterVersion::NEWEST {
             return refuse(Refusal::VersionNotRaised { from: cluster.version, to });
+        }
+        // What was created before there was a marker may be used as it could before.
+        if cluster.version < ClusterVersion::ZONE_GUARANTEES
+            && to >= ClusterVersion::ZONE_GUARANTEES
+        {
+            set_usable_up_to(self.state, self.index);
         }
         cluster.version = to;
         cluster.revision = super::following(cluster.revision)?;

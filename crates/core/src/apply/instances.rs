@@ -1,11 +1,11 @@
 //! Instances.
 
-use super::{Apply, Done, now_ms, refuse};
+use super::{Apply, Done, check_when_stale, now_ms, refuse};
 use crate::command::CreateInstance;
 use crate::id::{InstanceId, InstanceKeyVersion, Revision};
 use crate::name::CallerName;
 use crate::outcome::{Applied, Refusal};
-use crate::record::{InstanceRecord, InstanceStatus, Record, RecordKind};
+use crate::record::{ClusterRecord, InstanceRecord, InstanceStatus, Record, RecordKind};
 use crate::state::Write;
 
 /// Most instances of a cluster. Names are compared one by one, so this also bounds the work.
@@ -16,8 +16,12 @@ impl<S: Write> Apply<'_, S> {
         &mut self,
         new: CreateInstance,
         actor: Option<CallerName>,
+        cluster: &ClusterRecord,
     ) -> Done {
         let Some(created_by) = actor else { return refuse(Refusal::NoActor) };
+        if let Err(refusal) = check_when_stale(new.when_stale, cluster) {
+            return refuse(refusal);
+        }
         let existing = InstanceRecord::all(self.state)?;
         if new.id == InstanceId::CLUSTER
             || existing.iter().any(|old| old.id == new.id || old.name == new.name)
@@ -42,6 +46,7 @@ impl<S: Write> Apply<'_, S> {
             created_by,
             created_ms: now_ms(self.state)?,
             revision: Revision::FIRST,
+            when_stale: new.when_stale,
         };
         new.sealed.store(self.state);
         instance.store(self.state);

@@ -1,17 +1,27 @@
 //! Keys.
 
-use super::{Apply, Done, following, is_fresh, now_ms, refuse};
+use super::{Apply, Done, check_when_stale, following, is_fresh, now_ms, refuse};
 use crate::command::CreateKey;
 use crate::id::{KeyId, KeyVersionNumber, Revision};
 use crate::key::{KeyEvent, KeyState};
 use crate::name::{CallerName, Description};
 use crate::outcome::{Applied, Refusal};
-use crate::record::{InstanceRecord, KeyRecord, KeyVersionRecord, Record, RecordKind};
+use crate::record::{
+    ClusterRecord, InstanceRecord, KeyRecord, KeyVersionRecord, Record, RecordKind,
+};
 use crate::state::{Fault, Write};
 
 impl<S: Write> Apply<'_, S> {
-    pub(super) fn create_key(&mut self, new: CreateKey, actor: Option<CallerName>) -> Done {
+    pub(super) fn create_key(
+        &mut self,
+        new: CreateKey,
+        actor: Option<CallerName>,
+        cluster: &ClusterRecord,
+    ) -> Done {
         let Some(created_by) = actor else { return refuse(Refusal::NoActor) };
+        if let Err(refusal) = check_when_stale(new.when_stale, cluster) {
+            return refuse(refusal);
+        }
         if InstanceRecord::load(self.state, &new.instance)?.is_none() {
             return refuse(Refusal::NoInstance(new.instance));
         }
@@ -47,6 +57,7 @@ impl<S: Write> Apply<'_, S> {
             created_ms: now,
             updated_ms: now,
             revision: Revision::FIRST,
+            when_stale: new.when_stale,
         };
         new.sealed.store(self.state);
         version.store(self.state);

@@ -8,7 +8,7 @@ use crate::clock::UnixMs;
 use crate::command::StandingChange;
 use crate::id::{NodeId, Revision};
 use crate::outcome::{Applied, Refusal};
-use crate::record::{Admission, ClusterRecord, NodeRecord, Record};
+use crate::record::{Admission, ClusterRecord, ClusterVersion, NodeRecord, Record};
 use crate::state::{Fault, Read, Write};
 use crate::topology::{Standing, check_join, check_voters};
 
@@ -101,6 +101,8 @@ impl<S: Write> Apply<'_, S> {
     ) -> Done {
         let mut nodes: BTreeMap<NodeId, NodeRecord> =
             NodeRecord::all(self.state)?.into_iter().map(|node| (node.id, node)).collect();
+        let now = now_ms(self.state)?;
+        let keeps_times = cluster.version >= ClusterVersion::ZONE_GUARANTEES;
         for change in changes {
             let node = nodes.get_mut(&change.node);
             let Some(node) = node.filter(|node| node.standing != Standing::Removed) else {
@@ -111,6 +113,8 @@ impl<S: Write> Apply<'_, S> {
                 return refuse(Refusal::RevisionMismatch { expected, found });
             }
             node.standing = change.to;
+            let is_removed = change.to == Standing::Removed;
+            node.removed_ms = (is_removed && keeps_times).then_some(now);
             node.revision = following(node.revision)?;
         }
         let voters = nodes.values().filter(|node| node.standing == Standing::Voter);

@@ -9,13 +9,17 @@ mod cluster;
 mod instances;
 mod keys;
 mod members;
+mod replication;
+
+use std::time::Duration;
 
 use crate::clock::UnixMs;
 use crate::command::{Batch, Command, Proposal, SignatureVerifier, SignedBatch};
+use crate::freshness::WhenStale;
 use crate::id::{ClusterId, InstanceId, Revision};
 use crate::outcome::{Applied, Outcome, Refusal};
 use crate::record::{
-    ClusterRecord, NodeRecord, Record, RecordKind, SealedRecord, Token, TokenRecord,
+    ClusterRecord, ClusterVersion, NodeRecord, Record, RecordKind, SealedRecord, Token, TokenRecord,
 };
 use crate::state::{Fault, Read, Table, Write};
 use crate::topology::{NodeRole, Standing};
@@ -137,8 +141,10 @@ impl<S: Write> Apply<'_, S> {
             (Command::Genesis(_), Some(_)) => refuse(Refusal::AlreadyBegun),
             (_, None) => refuse(Refusal::Unsigned),
             (Command::Clock { unix_ms }, Some(_)) => self.clock(unix_ms),
-            (Command::CreateInstance(new), Some(_)) => self.create_instance(*new, actor),
-            (Command::CreateKey(new), Some(_)) => self.create_key(*new, actor),
+            (Command::CreateInstance(new), Some(cluster)) => {
+                self.create_instance(*new, actor, &cluster)
+            }
+            (Command::CreateKey(new), Some(cluster)) => self.create_key(*new, actor, &cluster),
             (Command::MoveKey { key, event, expected }, Some(_)) => {
                 self.move_key(&key, event, expected)
             }
@@ -161,6 +167,12 @@ impl<S: Write> Apply<'_, S> {
             }
             (Command::RaiseVersion { to, expected }, Some(cluster)) => {
                 self.raise_version(to, expected, cluster)
+            }
+            (Command::ZoneDurable { upto, judged_under }, Some(cluster)) => {
+                self.mark_zone_durable(upto, judged_under, &cluster)
+            }
+            (Command::SetReplicationMode { to, expected }, Some(cluster)) => {
+                self.set_replication_mode(to, expected, &cluster)
             }
         }
     }
@@ -190,6 +202,23 @@ fn is_fresh(sealed: &SealedRecord, kind: RecordKind, instance: &InstanceId, key:
         && sealed.instance == *instance
         && sealed.record_key == key
         && sealed.revision == Revision::FIRST
+}
+
+/// Refuses what members at an older version would not understand.
+fn needs_version(cluster: &ClusterRecord, needed: ClusterVersion) -> Result<(), Refusal> {
+    let present = cluster.version;
+    if present < needed { Err(Refusal::VersionTooLow { present, needed }) } else { Ok(()) }
+}
+
+/// Refuses a choice for stale nodes that is too long, or that older members would forget.
+fn check_when_stale(chosen: Option<WhenStale>, cluster: &ClusterRecord) -> Result<(), Refusal> {
+    let Some(chosen) = chosen else { return Ok(()) };
+    needs_version(cluster, ClusterVersion::ZONE_GUARANTEES)?;
+    let max = Duration::from_secs(WhenStale::GRACE_SECONDS_MAX.into());
+    if chosen.grace() > max {
+        return Err(Refusal::LimitReached { what: "seconds of grace".into(), max: max.as_secs() });
+    }
+    Ok(())
 }
 
 /// Returns the revision after this one.

@@ -1,7 +1,10 @@
 //! The cluster record: one row that says who the cluster is and whom it believes.
 
+use std::time::Duration;
+
 use crate::admission::AdmissionOrder;
 use crate::clock::UnixMs;
+use crate::freshness::LEASE_DEFAULT;
 use crate::id::{ClusterId, Epoch, Incarnation, Revision};
 use crate::name::{CallerName, ZoneName};
 use crate::record::Record;
@@ -18,7 +21,10 @@ pub struct ClusterVersion(#[n(0)] pub u32);
 
 impl ClusterVersion {
     /// The newest that this build can be raised to.
-    pub const NEWEST: Self = Self(1);
+    pub const NEWEST: Self = Self::ZONE_GUARANTEES;
+    /// From here on the cluster has a replication mode, and key versions wait for their marker
+    /// ([`crate::replication`]).
+    pub const ZONE_GUARANTEES: Self = Self(2);
 }
 
 /// The public half of an epoch's command-signing key (Ed25519).
@@ -100,11 +106,21 @@ pub struct ClusterRecord {
     /// How many operators have to approve an admission; as many as open the recovery bundle.
     #[n(11)]
     pub approvals_min: u8,
+    /// Length of the nodes' freshness leases in milliseconds; `None` for
+    /// [`crate::freshness::LEASE_DEFAULT`].
+    #[n(12)]
+    pub freshness_lease_ms: Option<u32>,
 }
 
 impl ClusterRecord {
     /// Most operators of a cluster.
     pub const OPERATORS_MAX: usize = 16;
+
+    /// Returns how long a node's state counts as fresh.
+    #[must_use]
+    pub fn freshness_lease(&self) -> Duration {
+        self.freshness_lease_ms.map_or(LEASE_DEFAULT, |ms| Duration::from_millis(ms.into()))
+    }
 
     /// Returns the operator of a name.
     #[must_use]

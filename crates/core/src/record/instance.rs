@@ -1,6 +1,7 @@
 //! Instances: one logical KMS each, with a root of keys of its own.
 
 use crate::clock::UnixMs;
+use crate::freshness::WhenStale;
 use crate::id::{InstanceId, InstanceKeyVersion, Revision};
 use crate::key::closed_set;
 use crate::name::{CallerName, InstanceName};
@@ -50,6 +51,10 @@ pub struct InstanceRecord {
     /// Counts changes of this record.
     #[n(7)]
     pub revision: Revision,
+    /// Whether its keys are used on a node whose state may be old, unless they say otherwise; `None` for
+    /// [`WhenStale::DEFAULT`].
+    #[n(8)]
+    pub when_stale: Option<WhenStale>,
 }
 
 impl InstanceRecord {

@@ -2,6 +2,7 @@
 //! enabling, disabling and describing a key never touches it.
 
 use crate::clock::UnixMs;
+use crate::freshness::WhenStale;
 use crate::id::{InstanceId, KeyId, KeyVersionId, KeyVersionNumber, Revision};
 use crate::key::{KeySpec, KeyState, KeyUsage, closed_set};
 use crate::name::{CallerName, Description};
@@ -52,6 +53,9 @@ pub struct KeyRecord {
     /// Counts changes of this record.
     #[n(10)]
     pub revision: Revision,
+    /// Whether it is used on a node whose state may be old; `None` takes the instance's default.
+    #[n(11)]
+    pub when_stale: Option<WhenStale>,
 }
 
 impl Record for KeyRecord {

@@ -32,6 +32,10 @@ pub struct NodeRecord {
     /// Counts changes of this record.
     #[n(6)]
     pub revision: Revision,
+    /// When it was taken out, by the replicated clock; `None` while it is in, and for those that were taken out
+    /// before this was recorded.
+    #[n(7)]
+    pub removed_ms: Option<UnixMs>,
 }
 
 impl Record for NodeRecord {

@@ -3,32 +3,29 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod approvals;
+mod replication;
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use twinkeep_core::access::{Grant, Role, Scope};
 use twinkeep_core::admission::{AdmissionOrder, Approval};
 use twinkeep_core::apply::{Trust, apply_entry, now_ms};
 use twinkeep_core::command::{
-    Batch, Command, CreateInstance, CreateKey, Genesis, Proposal, Purpose, SignatureVerifier,
-    SignedBatch, Signer, StandingChange,
+    Batch, Command, Genesis, Proposal, Purpose, SignatureVerifier, SignedBatch, Signer,
+    StandingChange,
 };
-use twinkeep_core::id::{
-    ClusterId, Epoch, Incarnation, InstanceId, InstanceKeyVersion, KeyId, KeyVersionId,
-    KeyVersionNumber, NodeId, Revision,
-};
-use twinkeep_core::key::{KeyEvent, KeySpec, KeyState, KeyUsage};
-use twinkeep_core::name::{CallerName, Description, InstanceName};
+use twinkeep_core::id::{ClusterId, Epoch, Incarnation, KeyId, KeyVersionNumber, NodeId, Revision};
+use twinkeep_core::key::{KeyEvent, KeyState};
+use twinkeep_core::name::CallerName;
 use twinkeep_core::outcome::{Applied, Outcome, Refusal};
 use twinkeep_core::record::{
-    BackendKind, Binding, ClusterRecord, ClusterVersion, CommandKey, Digest, InstanceKind,
-    InstanceRecord, KeyRecord, KeyVersionRecord, NodeRecord, Operator, Record, RecordKind, Roots,
-    SealedBlob, SealedRecord, Token, TokenRecord,
+    Binding, ClusterRecord, ClusterVersion, CommandKey, Digest, KeyRecord, KeyVersionRecord,
+    NodeRecord, Operator, Record, RecordKind, Roots, SealedRecord, Token, TokenRecord,
 };
 use twinkeep_core::topology::{Misplaced, NodeRole, Placement, Standing};
 use twinkeep_testkit::memory::Memory;
+use twinkeep_testkit::records::{INSTANCE, create_instance, create_key};
 
 const CLUSTER: ClusterId = ClusterId::from_bytes([0x10; 16]);
-const INSTANCE: InstanceId = InstanceId::from_bytes([0x20; 16]);
 const START_MS: u64 = 1_800_000_000_000;
 
 struct RingVerifier;
@@ -63,7 +60,7 @@ impl Node {
         let mut node = Self { state: Memory::default(), index: 0, key: pair(1) };
         let genesis = node.genesis();
         assert_eq!(node.apply(vec![genesis]), vec![Outcome::Applied(Applied::Cluster)]);
-        let instance = node.create_instance("main", INSTANCE);
+        let instance = create_instance("main", INSTANCE);
         assert!(matches!(node.apply_one(instance), Outcome::Applied(Applied::Instance(_))));
         node
     }
@@ -87,6 +84,7 @@ impl Node {
                 domain: "twinkeep.example".into(),
                 revision: Revision::FIRST,
                 approvals_min: 2,
+                freshness_lease_ms: None,
             },
             node: record(1, NodeRole::Data, "a", 1, Standing::Voter),
             seals: vec![],
@@ -97,16 +95,6 @@ impl Node {
                 revision: Revision::FIRST,
             },
             unix_ms: START_MS,
-        }))
-    }
-
-    fn create_instance(&self, name: &str, id: InstanceId) -> Command {
-        let record_key = InstanceRecord::instance_key(&id, InstanceKeyVersion::FIRST);
-        Command::CreateInstance(Box::new(CreateInstance {
-            id,
-            name: InstanceName::parse(name).unwrap(),
-            kind: InstanceKind::Software,
-            sealed: sealed(RecordKind::InstanceKey, InstanceId::CLUSTER, record_key),
         }))
     }
 
@@ -172,27 +160,6 @@ impl Node {
     }
 }
 
-fn sealed(kind: RecordKind, instance: InstanceId, record_key: Vec<u8>) -> SealedRecord {
-    let blob = SealedBlob::from_envelope(vec![0xce; 132]);
-    SealedRecord { kind, instance, record_key, revision: Revision::FIRST, schema: 1, blob }
-}
-
-fn create_key(id: u8) -> Command {
-    let key = KeyId::from_bytes([id; 16]);
-    let material = KeyVersionRecord::material_key(&key, KeyVersionNumber::FIRST);
-    Command::CreateKey(Box::new(CreateKey {
-        id: key,
-        instance: INSTANCE,
-        spec: KeySpec::Aes256,
-        usage: KeyUsage::EncryptDecrypt,
-        description: Description::default(),
-        version: KeyVersionId::from_random([id; 16]),
-        backend: BackendKind::Software,
-        public_key: None,
-        sealed: sealed(RecordKind::KeyMaterial, INSTANCE, material),
-    }))
-}
-
 fn move_key(id: u8, event: KeyEvent, expected: u64) -> Command {
     let expected = Revision::new(expected).unwrap();
     Command::MoveKey { key: KeyId::from_bytes([id; 16]), event, expected }
@@ -223,6 +190,7 @@ fn record(id: u64, role: NodeRole, zone: &str, host: u8, standing: Standing) -> 
         spki_sha256: [u8::try_from(id).unwrap(); 32],
         incarnation: Incarnation::FIRST,
         revision: Revision::FIRST,
+        removed_ms: None,
     }
 }
 

@@ -28,6 +28,7 @@ fn record(role: NodeRole, standing: Standing) -> NodeRecord {
         spki_sha256: [0; 32],
         incarnation: Incarnation::FIRST,
         revision: Revision::FIRST,
+        removed_ms: None,
     }
 }
 

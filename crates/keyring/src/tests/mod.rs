@@ -83,6 +83,7 @@ impl Cluster {
             domain: "kms.test".to_owned(),
             revision: Revision::FIRST,
             approvals_min: quorum.threshold(),
+            freshness_lease_ms: None,
         }
         .store(&mut state);
         founded.seals.iter().for_each(|seal| seal.store(&mut state));
@@ -147,5 +148,6 @@ fn instance(id: InstanceId) -> InstanceRecord {
         created_by: caller("ann"),
         created_ms: 0,
         revision: Revision::FIRST,
+        when_stale: None,
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::node_record;
+use twinkeep_testkit::records::node_record;
 
 fn record(id: u64, standing: Standing) -> NodeRecord {
     NodeRecord { standing, ..node_record(id) }

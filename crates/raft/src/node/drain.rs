@@ -31,6 +31,7 @@ impl Shared {
         while leads(&self.raft) {
             if let Some(successor) = self.successor() {
                 tracing::info!(successor, "handing over the lead");
+                self.leases.hand_over();
                 // An error here means that Raft has stopped, and then nobody leads from here.
                 let _ = self.raft.trigger().transfer_leader(successor).await;
             }
@@ -38,9 +39,24 @@ impl Shared {
         }
     }
 
-    /// Returns the voting data node with the longest log, one of another zone before others: nodes are
-    /// often stopped a zone at a time, and a neighbour would be the next to go.
+    /// Hands the lead to an unsealed data node, if this node leads and there is one. It is done when another
+    /// node leads; until then it is to be tried again.
+    pub(super) async fn yield_to_unsealed(&self) {
+        let sealed = |node| self.links.readings().get(&node).is_none_or(|r| r.is_sealed);
+        let successor = self.successor().filter(|node| leads(&self.raft) && !sealed(*node));
+        if let Some(successor) = successor {
+            tracing::info!(successor, "handing over the lead, since this node is sealed");
+            self.leases.hand_over();
+            let _ = self.raft.trigger().transfer_leader(successor).await;
+        }
+    }
+
+    /// Returns the voting data node that shall lead next: an unsealed one before others, since a leader has
+    /// to sign; then the one with the longest log; then one of another zone: nodes are often stopped a zone
+    /// at a time, and a neighbour would be the next to go.
     fn successor(&self) -> Option<u64> {
+        let readings = self.links.readings();
+        let unsealed = |node: &u64| readings.get(node).is_some_and(|r| !r.is_sealed);
         let me = self.me.node.get();
         let records = self.roster.records();
         let zone = |node: &u64| records.get(node).map(|record| &record.placement.zone);
@@ -51,7 +67,7 @@ impl Shared {
                 .voter_ids()
                 .filter(|node| *node != me && self.roster.is_data(*node))
                 .filter_map(|node| Some((matched.get(&node).copied()??, node)))
-                .max_by_key(|(log_id, node)| (*log_id, zone(node) != zone(&me)))
+                .max_by_key(|(log_id, node)| (unsealed(node), *log_id, zone(node) != zone(&me)))
                 .map(|(_, node)| node)
         })
     }

@@ -1,19 +1,21 @@
 //! A node of the Raft group: the narrow handle that everything above uses.
 //!
 //! The rest of the product sees batches that are proposed, indexes that are applied, and a status;
-//! it sees nothing of openraft. What later promises need has its place here: acknowledgement by zone
-//! goes between `client_write` and the answer in [`propose`], leases ride in the peer header, and the
-//! boot handshake comes between [`Node::open`] and [`Node::run`].
+//! it sees nothing of openraft. Between `client_write` and the answer in [`propose`] stands the gate of the
+//! zones, [`zone_gate`].
 
 mod clock;
 mod drain;
+mod everywhere;
 mod fatal;
 mod follow;
 mod open;
 mod propose;
 mod read;
 mod status;
+mod zone_gate;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,14 +24,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, sleep_until};
 use twinkeep_core::clock::Clock;
 use twinkeep_core::command::SignatureVerifier;
+use twinkeep_core::replication::Durability;
 use twinkeep_core::topology::NodeRole;
 use twinkeep_proto::peer::v1::peer_service_server::{PeerService, PeerServiceServer};
-use twinkeep_storage::StateDb;
+use twinkeep_storage::{LogDb, StateDb};
 
 pub use drain::StillLeads;
+pub use everywhere::{Laggard, NotEverywhere};
 pub use fatal::Fatal;
 pub use follow::{InitializeError, NotFollowed};
 pub use open::{OpenError, Parts};
@@ -37,10 +41,14 @@ pub(crate) use propose::answer as answer_proposal;
 pub use propose::{ProposeError, Proposed};
 pub use read::ReadError;
 pub use status::{Member, Part, Status};
+pub(crate) use zone_gate::{Reached, Ungated};
 
 use crate::changes::Changes;
 use crate::config::Config;
+use crate::freshness::{self, Freshness, Granted};
+use crate::lease::{Lease, Leases};
 use crate::observe::observe;
+use crate::replication::Replication;
 use crate::roster::Roster;
 use crate::signing::CommandSigner;
 use crate::snapshot::Snapshots;
@@ -50,6 +58,11 @@ use crate::witness::Refusals;
 
 /// How long the leader works on a batch that a peer forwarded; the peer's own deadline is shorter.
 pub(crate) const FORWARDED_PROPOSAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a node that waits for its leader's answer looks whether that still leads.
+const LEADER_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the answer of a leader is waited for that does not lead any more: it says what became of a proposal
+/// once it hears from the next one.
+const DEPOSED_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A node of the group. Clones share it.
 #[derive(Clone)]
@@ -77,6 +90,14 @@ pub(crate) struct Shared {
     /// The last applied entry; closes when the state machine is gone.
     applied: watch::Receiver<Option<u64>>,
     changes: Arc<Changes>,
+    replication: Arc<Replication>,
+    gate: zone_gate::Gate,
+    pub(crate) leases: Leases,
+    fresh: freshness::Lease,
+    granted: Granted,
+    /// The log, as the node writes down what is not Raft's.
+    disk: Arc<LogDb>,
+    opened: Instant,
     stamp: clock::Stamp,
     heard: Mutex<Option<(u64, Instant)>>,
     draining: AtomicBool,
@@ -92,12 +113,44 @@ impl Shared {
     ///
     /// openraft goes on naming a leader that has died, so the last time that it was heard counts.
     pub(crate) fn leader(&self) -> Option<u64> {
+        self.leader_heard_within(2 * self.config.election_max)
+    }
+
+    /// Returns the leader to ask for something: one that was silent for as long as its election lease lasts would
+    /// not answer, and soon is not the leader.
+    fn answering_leader(&self) -> Option<u64> {
+        self.leader_heard_within(self.config.election_max)
+    }
+
+    fn leader_heard_within(&self, silence_max: Duration) -> Option<u64> {
         let leader = observe(&self.raft, |metrics| metrics.current_leader)?;
         let heard = *self.heard.lock();
-        let is_heard = heard.is_some_and(|(node, at)| {
-            node == leader && at.elapsed() <= 2 * self.config.election_max
-        });
+        let is_heard =
+            heard.is_some_and(|(node, at)| node == leader && at.elapsed() <= silence_max);
         (leader == self.me.node.get() || is_heard).then_some(leader)
+    }
+
+    /// Asks the leader for something, for as long as this node follows it and a while longer: a leader that was
+    /// deposed, or stopped with its connections open, may never answer. `None` when the deadline passes or that
+    /// while is over.
+    async fn ask_leader<T>(
+        &self,
+        leader: u64,
+        deadline: Instant,
+        answer: impl Future<Output = T>,
+    ) -> Option<T> {
+        let left_behind = async {
+            while self.answering_leader() == Some(leader) {
+                sleep(LEADER_LOOK_INTERVAL).await;
+            }
+            sleep(DEPOSED_PATIENCE).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer => Some(answer),
+            () = sleep_until(deadline) => None,
+            () = left_behind => None,
+        }
     }
 
     /// Returns the index of the last applied entry.
@@ -170,6 +223,62 @@ impl Node {
     #[must_use]
     pub fn changes(&self) -> &Changes {
         &self.shared.changes
+    }
+
+    /// Returns the replication mode and the marker of durability, as this node has applied them.
+    #[must_use]
+    pub fn replication(&self) -> &Replication {
+        &self.shared.replication
+    }
+
+    /// Returns how long this node has been open.
+    #[must_use]
+    pub fn running_for(&self) -> Duration {
+        self.shared.opened.elapsed()
+    }
+
+    /// Tells how old the state of this node may be.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        let length = self.shared.replication.freshness_lease();
+        self.shared.fresh.freshness(length, &*self.shared.clock)
+    }
+
+    /// Waits until every node that may use keys has applied an entry, or may use none by an older state any
+    /// more, and returns those that are not known to have applied it. Ends before the deadline with what is
+    /// known then.
+    ///
+    /// # Errors
+    /// [`NotEverywhere`] when no leader answers.
+    pub async fn everywhere(
+        &self,
+        index: u64,
+        deadline: Instant,
+    ) -> Result<Vec<Laggard>, NotEverywhere> {
+        self.shared.everywhere(index, deadline).await
+    }
+
+    /// Returns until when this node's zone is known to hold every acknowledged change, from leases or, until it
+    /// has heard of one, from what an earlier life has written down.
+    #[must_use]
+    pub fn sync_lease(&self) -> Option<Lease> {
+        self.shared.leases.holder.held()
+    }
+
+    /// Waits until the newest entry that this node has applied may be acknowledged. Returns the entry that
+    /// shows it and what was reached; `None` for that in a cluster that has no replication modes.
+    ///
+    /// # Errors
+    /// [`ProposeError::Timeout`] when no leader said so before the deadline.
+    pub async fn acknowledged(
+        &self,
+        deadline: Instant,
+    ) -> Result<(u64, Option<Durability>), ProposeError> {
+        let index = self.applied_index().unwrap_or(0);
+        let reached = self.shared.acknowledge(index, true, deadline).await;
+        reached
+            .map(|reached| (reached.index, reached.durability))
+            .map_err(|_| ProposeError::Timeout)
     }
 
     /// Returns the leader that this node follows now, itself included.

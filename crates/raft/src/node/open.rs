@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use twinkeep_core::clock::Clock;
 use twinkeep_core::topology::NodeRole;
+use twinkeep_storage::Note;
 
 use super::{Node, Shared};
 use crate::config::{Config, InvalidConfig};
+use crate::freshness::{self, Granted};
+use crate::lease::{Holder, Leases};
 use crate::snapshot_keeper;
 use crate::stores::{Opened, Stores, StoresError};
 use crate::transport::{Links, Network, Wire};
@@ -26,6 +30,8 @@ pub struct Parts {
     pub wire: Arc<dyn Wire>,
     /// The node's clocks.
     pub clock: Arc<dyn Clock>,
+    /// Names the start of the machine that `clock` counts from: the kernel's boot id.
+    pub boot_id: [u8; 16],
 }
 
 /// Why a node does not start. Nothing on disk was changed.
@@ -48,10 +54,14 @@ impl Node {
     /// # Errors
     /// [`OpenError`] with one line that says what does not fit.
     pub async fn open(parts: Parts) -> Result<Self, OpenError> {
-        let Parts { role, config, stores, wire, clock } = parts;
+        let Parts { role, config, stores, wire, clock, boot_id } = parts;
         let openraft_config = Arc::new(config.openraft(role)?);
-        let Opened { log, state_machine, applied, changes, snapshots } = stores.open()?;
-        let Stores { me, state, roster, verifier, signer, .. } = stores;
+        let Opened { log, state_machine, applied, changes, replication, snapshots } =
+            stores.open()?;
+        let Stores { me, log: disk, state, roster, verifier, signer, .. } = stores;
+        let holder = Holder::new(boot_id, disk.note(Note::SyncLease).as_deref());
+        let stamp = disk.note(Note::Freshness);
+        let fresh = freshness::Lease::new(boot_id, stamp.as_deref(), &*clock);
         let links = Links::new(me, Arc::clone(&wire), Arc::clone(&roster), Arc::clone(&clock));
         let network = Network { links: Arc::clone(&links) };
         let node = me.node.get();
@@ -73,10 +83,19 @@ impl Node {
             refusals: Arc::default(),
             applied,
             changes,
+            replication,
+            gate: super::zone_gate::Gate::default(),
+            leases: Leases::new(holder),
+            fresh,
+            granted: Granted::default(),
+            disk,
+            opened: Instant::now(),
             stamp: super::clock::Stamp::default(),
             heard: Mutex::default(),
             draining: AtomicBool::new(false),
         });
+        let granting = Arc::downgrade(&shared);
+        shared.links.grant_by(move |node, answer| granting.upgrade()?.grant(node, answer));
         Ok(Self { shared, wire, tasks: Arc::default() })
     }
 
@@ -89,8 +108,13 @@ impl Node {
         tasks.spawn(async move { meeting.meet_peers().await });
         match shared.role {
             NodeRole::Data => {
-                let shared = Arc::clone(shared);
-                tasks.spawn(async move { shared.follow_records().await });
+                let following = Arc::clone(shared);
+                tasks.spawn(async move { following.follow_records().await });
+                tasks.spawn(Arc::clone(shared).judge_durability());
+                tasks.spawn(Arc::clone(shared).mark_durable());
+                tasks.spawn(Arc::clone(shared).keep_mode());
+                tasks.spawn(Arc::clone(shared).write_notes());
+                tasks.spawn(Arc::clone(shared).keep_fresh());
             }
             NodeRole::Witness => {
                 let (raft, roster) = (shared.raft.clone(), Arc::clone(&shared.roster));

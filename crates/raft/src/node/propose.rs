@@ -14,14 +14,15 @@ use twinkeep_core::command::SignedBatch;
 use twinkeep_core::id::NodeId;
 use twinkeep_core::outcome::Outcome;
 use twinkeep_core::record::{ClusterRecord, Record};
+use twinkeep_core::replication::Durability;
 use twinkeep_core::topology::NodeRole;
 use twinkeep_proto::peer::v1 as pb;
 
-use super::Shared;
+use super::{Reached, Shared, Ungated};
 use crate::config::BATCH_BYTES_MAX;
 use crate::trace;
-use crate::transport::Purpose;
-use crate::types::{SignedBytes, TypeConfig};
+use crate::transport::{Purpose, reached_in, reached_out};
+use crate::types::{Outcomes, SignedBytes, TypeConfig};
 
 /// Pause before a leader is looked for again. An election takes hundreds of milliseconds.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -32,10 +33,25 @@ const ATTEMPT_TIME: Duration = Duration::from_millis(100);
 /// A batch that is applied at the leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposed {
-    /// Index of the entry that carries it.
+    /// A node that has applied this entry shows what the batch changed, and lets key versions that it
+    /// created be used. The entry of the batch itself, or a later one.
     pub index: u64,
     /// The outcome of each command, in order; a single refusal when the batch as a whole was refused.
     pub outcomes: Vec<Outcome>,
+    /// Where it is on disk; `None` in a cluster at a version without replication modes, which promises a
+    /// majority.
+    pub durability: Option<Durability>,
+}
+
+/// A batch that is applied at the leader, and may not be acknowledged yet.
+pub(crate) struct Written {
+    /// The entry that carries it.
+    pub(crate) index: u64,
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Whether it created key versions.
+    pub(crate) needs_marker: bool,
+    /// `None` when the leader lost the lead before it knew.
+    pub(crate) reached: Option<Reached>,
 }
 
 /// Why a proposal has no outcome.
@@ -51,8 +67,9 @@ pub enum ProposeError {
     /// Nothing was changed.
     #[error("no node leads; writes need a majority of the voters")]
     NoLeader,
-    /// The deadline passed after the batch was proposed: it may have been applied, or still be.
-    #[error("the deadline passed while the outcome was unknown")]
+    /// The batch was proposed and its leader did not say in time what became of it, or leads no more: it may have
+    /// been applied, or still be, or it is and was not durable in time.
+    #[error("the leader did not say in time what became of the change")]
     Timeout,
     /// The bytes are no batch that the cluster would take. Nothing was changed.
     #[error("the batch was refused: {0}")]
@@ -78,7 +95,7 @@ impl Shared {
     ) -> Result<Proposed, ProposeError> {
         loop {
             let (error, leader) = match self.try_once(batch.clone(), deadline).await {
-                Ok(proposed) => return Ok(proposed),
+                Ok(written) => return self.settle(written, deadline).await,
                 Err(Declined::Unknown) => return Err(ProposeError::Timeout),
                 Err(Declined::Refused(why)) => return Err(ProposeError::Refused(why)),
                 Err(Declined::NotLeader(leader)) => (no_leader(leader), leader),
@@ -92,8 +109,21 @@ impl Shared {
         }
     }
 
-    async fn try_once(&self, batch: Bytes, deadline: Instant) -> Result<Proposed, Declined> {
-        match self.leader() {
+    /// Waits until a batch may be acknowledged, if its leader could not say.
+    async fn settle(&self, written: Written, deadline: Instant) -> Result<Proposed, ProposeError> {
+        let Written { index, outcomes, needs_marker, reached } = written;
+        let reached = match reached {
+            Some(reached) => reached,
+            None => self
+                .acknowledge(index, needs_marker, deadline)
+                .await
+                .map_err(|_| ProposeError::Timeout)?,
+        };
+        Ok(Proposed { index: reached.index, outcomes, durability: reached.durability })
+    }
+
+    async fn try_once(&self, batch: Bytes, deadline: Instant) -> Result<Written, Declined> {
+        match self.answering_leader() {
             Some(leader) if leader != self.me.node.get() => {
                 self.forward(leader, batch, deadline).await
             }
@@ -102,12 +132,12 @@ impl Shared {
         }
     }
 
-    /// Proposes a signed batch on this node, if it leads.
+    /// Proposes a signed batch on this node, if it leads, and waits until it may be acknowledged.
     pub(crate) async fn propose_here(
         &self,
         batch: Bytes,
         deadline: Instant,
-    ) -> Result<Proposed, Declined> {
+    ) -> Result<Written, Declined> {
         if self.role == NodeRole::Witness || self.draining() {
             return Err(Declined::NotLeader(self.leader().filter(|l| *l != self.me.node.get())));
         }
@@ -116,11 +146,19 @@ impl Shared {
         }
         self.stamp_clock_if_due().await;
         let write = self.raft.client_write(SignedBytes(batch));
-        match timeout_at(deadline, write).await {
-            Ok(Ok(done)) => Ok(Proposed { index: done.log_id.index, outcomes: done.data.0 }),
-            Ok(Err(error)) => Err(declined(error)),
-            Err(_) => Err(Declined::Unknown),
-        }
+        let done = match timeout_at(deadline, write).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => return Err(declined(error)),
+            Err(_) => return Err(Declined::Unknown),
+        };
+        let index = done.log_id.index;
+        let Outcomes { outcomes, needs_marker } = done.data;
+        let reached = match self.acknowledge_here(index, needs_marker, deadline).await {
+            Ok(reached) => Some(reached),
+            Err(Ungated::NotLeader) => None,
+            Err(Ungated::Late) => return Err(Declined::Unknown),
+        };
+        Ok(Written { index, outcomes, needs_marker, reached })
     }
 
     /// Hands the batch to the leader.
@@ -129,7 +167,7 @@ impl Shared {
         leader: u64,
         batch: Bytes,
         deadline: Instant,
-    ) -> Result<Proposed, Declined> {
+    ) -> Result<Written, Declined> {
         let not_taken = Declined::NotLeader(Some(leader));
         let Ok((mut client, header)) = self.peer(leader).client(Purpose::Entries) else {
             return Err(not_taken);
@@ -137,14 +175,14 @@ impl Shared {
         let mut request = tonic::Request::new(pb::ProposeRequest { header: Some(header), batch });
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         trace::inject(request.metadata_mut());
-        let answer = match timeout_at(deadline, client.propose(request)).await {
-            Ok(Ok(answer)) => answer.into_inner().result,
-            Ok(Err(status)) if was_never_sent(&status) => return Err(not_taken),
-            Ok(Err(_)) | Err(_) => return Err(Declined::Unknown),
+        let answer = match self.ask_leader(leader, deadline, client.propose(request)).await {
+            Some(Ok(answer)) => answer.into_inner().result,
+            Some(Err(status)) if was_never_sent(&status) => return Err(not_taken),
+            Some(Err(_)) | None => return Err(Declined::Unknown),
         };
         use pb::propose_response::Result as Answer;
         match answer {
-            Some(Answer::Applied(applied)) => proposed(&applied).ok_or(Declined::Unknown),
+            Some(Answer::Applied(applied)) => written(&applied).ok_or(Declined::Unknown),
             Some(Answer::NotLeader(other)) => {
                 Err(Declined::NotLeader(Some(other.leader).filter(|leader| *leader != 0)))
             }
@@ -190,8 +228,13 @@ fn declined(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Decli
     }
 }
 
-fn proposed(applied: &pb::Applied) -> Option<Proposed> {
-    Some(Proposed { index: applied.index, outcomes: minicbor::decode(&applied.outcomes).ok()? })
+fn written(applied: &pb::Applied) -> Option<Written> {
+    Some(Written {
+        index: applied.index,
+        outcomes: minicbor::decode(&applied.outcomes).ok()?,
+        needs_marker: applied.needs_marker,
+        reached: applied.reached.as_ref().map(reached_in),
+    })
 }
 
 /// Tells whether a call certainly never reached the handler: no connection could be made, or the peer
@@ -204,12 +247,17 @@ fn was_never_sent(status: &tonic::Status) -> bool {
 }
 
 /// Returns the answer to a peer that forwarded a batch.
-pub(crate) fn answer(result: Result<Proposed, Declined>) -> pb::ProposeResponse {
+pub(crate) fn answer(result: Result<Written, Declined>) -> pb::ProposeResponse {
     use pb::propose_response::Result as Answer;
     let answer = match result {
         Ok(done) => {
             let outcomes = minicbor::to_vec(&done.outcomes).expect("a Vec takes every byte");
-            Answer::Applied(pb::Applied { index: done.index, outcomes: outcomes.into() })
+            Answer::Applied(pb::Applied {
+                index: done.index,
+                outcomes: outcomes.into(),
+                reached: done.reached.map(reached_out),
+                needs_marker: done.needs_marker,
+            })
         }
         Err(Declined::NotLeader(leader)) => {
             Answer::NotLeader(pb::NotLeader { leader: leader.unwrap_or(0) })

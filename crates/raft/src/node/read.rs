@@ -34,7 +34,7 @@ impl Shared {
     pub(super) async fn read_index(&self, deadline: Instant) -> Result<u64, ReadError> {
         let me = self.me.node.get();
         let asked = async {
-            match self.leader() {
+            match self.answering_leader() {
                 Some(leader) if leader != me => self.ask_read_index(leader, deadline).await,
                 _ => self.read_index_here().await,
             }
@@ -69,7 +69,7 @@ impl Shared {
     }
 
     /// Waits until this node has applied `index`.
-    pub(super) async fn wait_applied(
+    pub(crate) async fn wait_applied(
         &self,
         index: u64,
         deadline: Instant,

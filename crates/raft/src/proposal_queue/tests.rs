@@ -15,7 +15,11 @@ struct Pen {
 impl CommandSigner for Pen {
     fn sign(&self, purpose: Purpose, _: &[u8]) -> Option<(Epoch, [u8; 64])> {
         assert_eq!(purpose, Purpose::Command);
-        (!self.is_sealed.load(Ordering::Relaxed)).then_some((Epoch::FIRST, [7; 64]))
+        (!self.is_sealed()).then_some((Epoch::FIRST, [7; 64]))
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.is_sealed.load(Ordering::Relaxed)
     }
 }
 
@@ -46,7 +50,7 @@ impl Proposer for Arc<Leader> {
         self.batches.lock().push(batch);
         tokio::time::sleep(Duration::from_millis(50)).await;
         let outcomes = vec![Outcome::Applied(Applied::Cluster); count];
-        self.answer.lock().clone().unwrap_or(Ok(Proposed { index: 9, outcomes }))
+        self.answer.lock().clone().unwrap_or(Ok(Proposed { index: 9, outcomes, durability: None }))
     }
 }
 
@@ -103,10 +107,17 @@ async fn a_lonely_command_does_not_wait() {
 async fn a_refused_batch_refuses_each_of_its_commands() {
     let leader = Arc::new(Leader::default());
     let refused = Outcome::Refused(Refusal::Unsigned);
-    *leader.answer.lock() = Some(Ok(Proposed { index: 3, outcomes: vec![refused.clone()] }));
+    *leader.answer.lock() = Some(Ok(Proposed {
+        index: 3,
+        outcomes: vec![refused.clone()],
+        durability: Some(Durability::EveryZone),
+    }));
     let (queue, _) = queue(&leader);
     for decided in propose_many(&queue, 20).await {
-        assert_eq!(decided.unwrap(), Decided { index: 3, outcome: refused.clone() });
+        assert_eq!(
+            decided.unwrap(),
+            Decided { index: 3, outcome: refused.clone(), durability: Some(Durability::EveryZone) }
+        );
     }
 }
 

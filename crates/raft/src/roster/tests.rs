@@ -3,8 +3,8 @@ use std::collections::{BTreeMap as Map, BTreeSet};
 use twinkeep_testkit::memory::Memory;
 
 use super::*;
-use crate::testing::node_record;
 use crate::types::Contact;
+use twinkeep_testkit::records::node_record;
 
 fn id(node: u64) -> NodeId {
     NodeId::new(node).unwrap()

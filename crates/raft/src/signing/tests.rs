@@ -4,7 +4,7 @@ use twinkeep_core::record::{ClusterVersion, CommandKey, Roots};
 use twinkeep_testkit::memory::Memory;
 
 use super::*;
-use crate::testing::node_record;
+use twinkeep_testkit::records::node_record;
 
 struct Ed25519;
 
@@ -24,6 +24,10 @@ impl CommandSigner for Pen {
         let signature = key(seed).sign(&message);
         Some((epoch, signature.as_ref().try_into().unwrap()))
     }
+
+    fn is_sealed(&self) -> bool {
+        false
+    }
 }
 
 struct SealedPen;
@@ -31,6 +35,10 @@ struct SealedPen;
 impl CommandSigner for SealedPen {
     fn sign(&self, _: Purpose, _: &[u8]) -> Option<(Epoch, [u8; 64])> {
         None
+    }
+
+    fn is_sealed(&self) -> bool {
+        true
     }
 }
 
@@ -70,6 +78,7 @@ fn state() -> Memory {
         domain: "example".to_owned(),
         revision: Revision::FIRST,
         approvals_min: 1,
+        freshness_lease_ms: None,
     };
     cluster.store(&mut state);
     node(1, NodeRole::Data).store(&mut state);

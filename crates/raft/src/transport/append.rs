@@ -43,9 +43,15 @@ impl PeerServer {
         message: pb::AppendEntriesRequest,
     ) -> Result<Admitted, Status> {
         let from = self.admission.admit(connection, message.header.as_ref())?;
+        let lease = message.sync_lease;
         let mut request = wire::append_in(message).map_err(|e| malformed(e.to_string()))?;
         admission::append(from, &request)?;
         let is_cut = self.cut_at_stranger(&mut request)?;
+        // The witness promises nothing: it does not know what is acknowledged. What an old leader promised while
+        // it led stays true.
+        if let Some(lease) = lease.filter(|_| self.shared.roster.is_data(from)) {
+            self.shared.take_lease(wire::lease_in(lease));
+        }
         Ok(Admitted { from, request, is_cut })
     }
 
@@ -135,7 +141,7 @@ impl PeerServer {
             Err(RaftError::APIError(never)) => match never {},
         };
         self.note_leader(from, &answer);
-        Ok(wire::append_answer_out(&answer))
+        Ok(wire::append_answer_out(&answer, self.shared.clock.elapsed()))
     }
 
     /// Answers runs of entries as they become durable, without waiting for one before the next.
@@ -157,7 +163,7 @@ impl PeerServer {
                 let answer = match answer {
                     Ok(answer) => {
                         self.note_leader(from.unwrap_or(0), &answer);
-                        Ok(wire::append_answer_out(&answer))
+                        Ok(wire::append_answer_out(&answer, self.shared.clock.elapsed()))
                     }
                     Err(fatal) => Err(stopped(&fatal)),
                 };

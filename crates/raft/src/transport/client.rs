@@ -133,9 +133,10 @@ impl Client {
         let (mut client, header) = self.peer.client(Purpose::Entries)?;
         let sent = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&sent);
+        let peer = Arc::clone(&self.peer);
         let requests = input.map(move |request| {
             counter.fetch_add(1, Ordering::Relaxed);
-            wire::append_out(header.clone(), &request)
+            wire::append_out(header.clone(), &request, peer.grant())
         });
         let call = client.stream_append(requests);
         let answers = self.within(RPCTypes::AppendEntries, limit, call).await?.into_inner();
@@ -153,6 +154,7 @@ impl Client {
                 answer = open.answers.message() => {
                     let Some(answer) = answer.map_err(rpc_error)? else { return Ok(None) };
                     open.answered += 1;
+                    self.peer.note_answer(answer.clock_ms);
                     return Ok(Some(wire::append_answer_in(answer)?));
                 }
                 () = sleep(ANSWER_TIMEOUT) => {
@@ -190,9 +192,12 @@ impl RaftNetworkV2<TypeConfig> for Client {
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let (mut client, header) = self.peer.client(self.purpose)?;
-        let call = client.append_entries(wire::append_out(header, &request));
+        let message = wire::append_out(header, &request, self.peer.grant());
+        let call = client.append_entries(message);
         let answer = self.within(RPCTypes::AppendEntries, option.soft_ttl(), call).await?;
-        Ok(match wire::append_answer_in(answer.into_inner())? {
+        let answer = answer.into_inner();
+        self.peer.note_answer(answer.clock_ms);
+        Ok(match wire::append_answer_in(answer)? {
             Ok(matched) if matched == last => AppendEntriesResponse::Success,
             Ok(matched) => AppendEntriesResponse::PartialSuccess(matched),
             Err(StreamAppendError::Conflict(id)) if request.prev_log_id == Some(id) => {

@@ -1,7 +1,7 @@
 //! The channels to every peer, opened early and kept warm.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use twinkeep_proto::peer::v1::peer_service_client::PeerServiceClient;
 
 use super::{Me, wire};
 use crate::config::MESSAGE_BYTES_MAX;
+use crate::lease::{Answer, Grant};
 use crate::roster::Roster;
 use crate::types::{Contact, LogId};
 
@@ -75,6 +76,8 @@ pub struct Reading {
     pub snapshot: Option<LogId>,
     /// Version of its software.
     pub version: String,
+    /// Whether it holds no keys.
+    pub is_sealed: bool,
 }
 
 /// All peers that this node speaks to.
@@ -84,7 +87,12 @@ pub(crate) struct Links {
     roster: Arc<Roster>,
     clock: Arc<dyn Clock>,
     peers: Mutex<BTreeMap<u64, Arc<Peer>>>,
+    /// Says what this node promises a peer with the next message; unset until the node is put together.
+    grants: OnceLock<Grants>,
 }
+
+/// Returns the lease that a peer gets, by its last answer.
+type Grants = Box<dyn Fn(u64, &Answer) -> Option<Grant> + Send + Sync>;
 
 impl Links {
     pub(crate) fn new(
@@ -93,7 +101,17 @@ impl Links {
         roster: Arc<Roster>,
         clock: Arc<dyn Clock>,
     ) -> Arc<Self> {
-        Arc::new(Self { me, wire, roster, clock, peers: Mutex::default() })
+        let (peers, grants) = (Mutex::default(), OnceLock::new());
+        Arc::new(Self { me, wire, roster, clock, peers, grants })
+    }
+
+    /// Sets who says what this node promises its peers. Called once.
+    pub(crate) fn grant_by(
+        &self,
+        grants: impl Fn(u64, &Answer) -> Option<Grant> + Send + Sync + 'static,
+    ) {
+        let is_first = self.grants.set(Box::new(grants)).is_ok();
+        debug_assert!(is_first, "a node is put together once");
     }
 
     /// Returns the channels to a node; `contact` is where to find it while it has no record.
@@ -106,6 +124,7 @@ impl Links {
                 contact: Mutex::default(),
                 channels: Mutex::default(),
                 reading: Mutex::default(),
+                answer: Mutex::default(),
             });
             tokio::spawn(keep_warm(Arc::downgrade(&peer)));
             peer
@@ -145,6 +164,8 @@ pub(crate) struct Peer {
     contact: Mutex<Option<Contact>>,
     channels: Mutex<[Option<(String, Channel)>; 3]>,
     reading: Mutex<Option<Reading>>,
+    /// Its last answer to a message of this node as leader.
+    answer: Mutex<Option<Answer>>,
 }
 
 /// A peer that cannot be called.
@@ -171,6 +192,18 @@ impl Peer {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Ok((client, links.me.header(self.node)))
+    }
+
+    /// Notes that the peer answered a message of the log, with its clock.
+    pub(super) fn note_answer(&self, clock_ms: u64) {
+        let answer = Answer { clock: Duration::from_millis(clock_ms), at: Instant::now() };
+        *self.answer.lock() = Some(answer);
+    }
+
+    /// Returns the lease that goes with the next message.
+    pub(super) fn grant(&self) -> Option<Grant> {
+        let answer = (*self.answer.lock())?;
+        self.links.upgrade()?.grants.get()?(self.node, &answer)
     }
 
     fn channel(
@@ -211,6 +244,7 @@ impl Peer {
             applied_index: answer.applied_index,
             snapshot: answer.snapshot.map(wire::log_id_in).transpose()?,
             version: answer.version,
+            is_sealed: answer.sealed,
         });
         Ok(())
     }

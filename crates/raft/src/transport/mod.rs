@@ -27,6 +27,7 @@ pub(crate) use links::{Links, Peer, Purpose};
 pub(crate) use server::PeerServer;
 pub(crate) use snapshot_in::fetch as fetch_snapshot;
 pub use tls::TlsWire;
+pub(crate) use wire::{reached_in, reached_out};
 
 /// Who this node is; stands in every message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use futures::Stream;
 use openraft::errors::RaftError;
@@ -16,10 +17,13 @@ use super::append::stopped;
 use super::snapshot_in::{self, Receptions};
 use super::{snapshot_out, wire};
 use crate::config::MESSAGE_BYTES_MAX;
-use crate::node::{FORWARDED_PROPOSAL_TIMEOUT, Shared, answer_proposal};
+use crate::node::{FORWARDED_PROPOSAL_TIMEOUT, ReadError, Shared, Ungated, answer_proposal};
 use crate::observe::observe;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Longest that a leader is kept waiting for an entry to be applied; it asks again.
+const AWAIT_APPLIED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers peers.
 #[derive(Clone)]
@@ -45,11 +49,13 @@ impl PeerServer {
     }
 
     fn hello_answer(&self) -> pb::HelloResponse {
+        let sealed = self.shared.signer.is_sealed();
         observe(&self.shared.raft, |metrics| pb::HelloResponse {
             unix_ms: self.shared.clock.unix_ms(),
             applied_index: metrics.last_applied.map(|id| id.index),
             snapshot: metrics.snapshot.as_ref().map(wire::log_id_out),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            sealed,
         })
     }
 }
@@ -117,6 +123,10 @@ impl PeerService for PeerServer {
         let from = self.admission.admit(&connection, message.header.as_ref())?;
         let asked = wire::transfer_in(message).map_err(|e| malformed(e.to_string()))?;
         admission::leadership(from, asked.from_leader())?;
+        // A witness that hands over has granted no leases.
+        if self.shared.roster.is_data(from) {
+            self.shared.leases.note_asked_to_lead();
+        }
         let answer = self.shared.raft.handle_transfer_leader(asked).await;
         let answer = answer.map_err(|fatal| stopped(&fatal))?;
         Ok(Response::new(wire::transfer_answer_out(&answer)))
@@ -162,18 +172,71 @@ impl PeerService for PeerServer {
         Ok(Response::new(answer))
     }
 
+    async fn await_durable(
+        &self,
+        request: Request<pb::AwaitDurableRequest>,
+    ) -> Result<Response<pb::AwaitDurableResponse>, Status> {
+        let (connection, message) = parts(request);
+        self.admission.admit(&connection, message.header.as_ref())?;
+        use pb::await_durable_response::Result as Answer;
+        let deadline = Instant::now() + FORWARDED_PROPOSAL_TIMEOUT;
+        let (index, needs_marker) = (message.index, message.needs_marker);
+        let answer = match self.shared.acknowledge_here(index, needs_marker, deadline).await {
+            Ok(reached) => Answer::Reached(wire::reached_out(reached)),
+            Err(Ungated::NotLeader) => {
+                Answer::NotLeader(pb::NotLeader { leader: self.shared.leader().unwrap_or(0) })
+            }
+            Err(Ungated::Late) => return Err(Status::deadline_exceeded("not durable yet")),
+        };
+        Ok(Response::new(pb::AwaitDurableResponse { result: Some(answer) }))
+    }
+
     async fn read_index(
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
         let (connection, message) = parts(request);
-        self.admission.admit(&connection, message.header.as_ref())?;
+        let from = self.admission.admit(&connection, message.header.as_ref())?;
+        // Before the round begins: whatever index it gives, the asker's lease counts from an earlier moment.
+        self.shared.note_asked(from);
         use pb::read_index_response::Result as Answer;
         let answer = match self.shared.read_index_here().await {
             Some(index) => Answer::Index(index),
             None => Answer::NotLeader(pb::NotLeader { leader: self.shared.leader().unwrap_or(0) }),
         };
         Ok(Response::new(pb::ReadIndexResponse { result: Some(answer) }))
+    }
+
+    async fn await_applied(
+        &self,
+        request: Request<pb::AwaitAppliedRequest>,
+    ) -> Result<Response<pb::AwaitAppliedResponse>, Status> {
+        let (connection, message) = parts(request);
+        self.admission.admit(&connection, message.header.as_ref())?;
+        let deadline = Instant::now() + AWAIT_APPLIED_TIMEOUT;
+        match self.shared.wait_applied(message.index, deadline).await {
+            Ok(()) => {
+                self.shared.keep_applied()?;
+                Ok(Response::new(pb::AwaitAppliedResponse {}))
+            }
+            Err(ReadError::Stopped) => Err(Status::unavailable("this node is stopping")),
+            Err(_) => Err(Status::deadline_exceeded("not applied yet")),
+        }
+    }
+
+    async fn await_everywhere(
+        &self,
+        request: Request<pb::AwaitEverywhereRequest>,
+    ) -> Result<Response<pb::AwaitEverywhereResponse>, Status> {
+        let (connection, message) = parts(request);
+        self.admission.admit(&connection, message.header.as_ref())?;
+        use pb::await_everywhere_response::Result as Answer;
+        let deadline = Instant::now() + Duration::from_millis(message.timeout_ms.into());
+        let answer = match self.shared.everywhere_by_leader(message.index, deadline).await {
+            Some(laggards) => Answer::Laggards(pb::Laggards { nodes: laggards }),
+            None => Answer::NotLeader(pb::NotLeader { leader: self.shared.leader().unwrap_or(0) }),
+        };
+        Ok(Response::new(pb::AwaitEverywhereResponse { result: Some(answer) }))
     }
 }
 

@@ -3,14 +3,19 @@
 //! Everything that comes back is from a peer: a missing field is [`Malformed`], never a default
 //! that means something else.
 
+use std::time::Duration;
+
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use twinkeep_core::replication::Durability;
 use twinkeep_proto::peer::v1 as pb;
 
 use crate::codec::{Malformed, checked_log_id, checked_vote, decode_entry, encode_entry};
 use crate::config::ENTRIES_PER_MESSAGE_MAX;
+use crate::lease::{Grant, millis};
+use crate::node::Reached;
 use crate::types::{LogId, TypeConfig, Vote};
 
 fn missing(what: &'static str) -> Malformed {
@@ -41,6 +46,7 @@ pub(super) fn vote_in(vote: Option<pb::Vote>) -> Result<Vote, Malformed> {
 pub(super) fn append_out(
     header: pb::Header,
     request: &AppendEntriesRequest<TypeConfig>,
+    lease: Option<Grant>,
 ) -> pb::AppendEntriesRequest {
     pb::AppendEntriesRequest {
         header: Some(header),
@@ -48,6 +54,18 @@ pub(super) fn append_out(
         prev_log_id: request.prev_log_id.as_ref().map(log_id_out),
         entries: request.entries.iter().map(|entry| encode_entry(entry).into()).collect(),
         leader_commit: request.leader_commit.as_ref().map(log_id_out),
+        sync_lease: lease.map(|lease| pb::SyncLease {
+            from_ms: millis(lease.from),
+            remaining_ms: millis(lease.remaining),
+        }),
+    }
+}
+
+/// Reads a lease. Its times are checked where it is taken.
+pub(super) fn lease_in(lease: pb::SyncLease) -> Grant {
+    Grant {
+        from: Duration::from_millis(lease.from_ms),
+        remaining: Duration::from_millis(lease.remaining_ms),
     }
 }
 
@@ -68,6 +86,7 @@ pub(super) fn append_in(
 
 pub(super) fn append_answer_out(
     result: &StreamAppendResult<TypeConfig>,
+    clock: Duration,
 ) -> pb::AppendEntriesResponse {
     use pb::append_entries_response::Result as Answer;
     let answer = match result {
@@ -77,7 +96,7 @@ pub(super) fn append_answer_out(
         }
         Err(StreamAppendError::HigherVote(vote)) => Answer::HigherVote(vote_out(vote)),
     };
-    pb::AppendEntriesResponse { result: Some(answer) }
+    pb::AppendEntriesResponse { result: Some(answer), clock_ms: millis(clock) }
 }
 
 pub(super) fn append_answer_in(
@@ -188,4 +207,27 @@ pub(super) fn transfer_answer_in(
             actual: matched.log_id.map(log_id_in).transpose()?,
         }),
     })
+}
+
+/// Writes what an entry has reached.
+pub(crate) fn reached_out(reached: Reached) -> pb::Reached {
+    let durability = match reached.durability {
+        None => pb::Durability::Unspecified,
+        Some(Durability::EveryZone) => pb::Durability::EveryZone,
+        Some(Durability::SingleCopyOutside) => pb::Durability::SingleCopyOutside,
+        Some(Durability::SingleZone) => pb::Durability::SingleZone,
+    };
+    pb::Reached { index: reached.index, durability: durability.into() }
+}
+
+/// Reads what an entry has reached. A word of later software counts as the least promise that this one
+/// knows.
+pub(crate) fn reached_in(reached: &pb::Reached) -> Reached {
+    let durability = match pb::Durability::try_from(reached.durability) {
+        Ok(pb::Durability::Unspecified) => None,
+        Ok(pb::Durability::EveryZone) => Some(Durability::EveryZone),
+        Ok(pb::Durability::SingleCopyOutside) => Some(Durability::SingleCopyOutside),
+        Ok(pb::Durability::SingleZone) | Err(_) => Some(Durability::SingleZone),
+    };
+    Reached { index: reached.index, durability }
 }

@@ -37,6 +37,7 @@ fn claim(
         prev_log_id: Some(pb::LogId { term: status.term, node_id: leader, index: last }),
         entries: entries.collect(),
         leader_commit: None,
+        sync_lease: None,
     }
 }
 
@@ -229,6 +230,9 @@ async fn a_replayed_batch_changes_nothing() {
 async fn a_batch_over_the_limit_is_refused_before_it_is_proposed() {
     let mut cluster = Cluster::new(config());
     cluster.begin().await;
+    // A new leader marks what it finds; nothing follows by itself after that.
+    let mut applied = cluster.node(1).replication().applied();
+    applied.wait_for(|applied| applied.usable_up_to > 0).await.unwrap();
     let before = cluster.node(1).status().last_index;
     let batch = Bytes::from(vec![0; 2 << 20]);
     let refused = cluster.node(1).propose(batch, soon()).await;

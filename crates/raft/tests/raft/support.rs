@@ -24,10 +24,11 @@ use twinkeep_core::command::{
     Batch, Command, Genesis, Proposal, Purpose, SignatureVerifier, SignedBatch, Signer,
     StandingChange,
 };
-use twinkeep_core::id::{ClusterId, Epoch, Incarnation, NodeId, Revision};
+use twinkeep_core::id::{ClusterId, Epoch, Incarnation, KeyId, KeyVersionNumber, NodeId, Revision};
 use twinkeep_core::outcome::{Applied, Outcome};
 use twinkeep_core::record::{
-    Binding, ClusterRecord, ClusterVersion, CommandKey, NodeRecord, Operator, Roots,
+    Binding, ClusterRecord, ClusterVersion, CommandKey, KeyVersionRecord, NodeRecord, Operator,
+    Record as _, Roots,
 };
 use twinkeep_core::topology::{NodeRole, Placement, Standing};
 use twinkeep_pki::tls::PeerTls;
@@ -85,6 +86,10 @@ impl CommandSigner for Pen {
         }
         Some((Epoch::FIRST, sign_with(&KEY, self.node, purpose, payload)))
     }
+
+    fn is_sealed(&self) -> bool {
+        self.is_sealed.load(Ordering::Relaxed)
+    }
 }
 
 pub(crate) fn sign_with(
@@ -100,9 +105,29 @@ pub(crate) fn sign_with(
 
 /// A batch signed with a key in the name of a node.
 pub(crate) fn signed(key: &Ed25519KeyPair, node: u64, commands: Vec<Command>) -> Bytes {
+    signed_for(key, node, None, commands)
+}
+
+/// A batch that a caller asked for.
+pub(crate) fn signed_as(
+    key: &Ed25519KeyPair,
+    node: u64,
+    caller: &str,
+    commands: Vec<Command>,
+) -> Bytes {
+    signed_for(key, node, Some(caller), commands)
+}
+
+fn signed_for(
+    key: &Ed25519KeyPair,
+    node: u64,
+    caller: Option<&str>,
+    commands: Vec<Command>,
+) -> Bytes {
+    let actor = caller.map(|caller| caller.parse().unwrap());
     let commands = commands
         .into_iter()
-        .map(|command| Proposal { actor: None, token: None, command })
+        .map(|command| Proposal { actor: actor.clone(), token: None, command })
         .collect();
     let batch = Batch { not_after_ms: u64::MAX, commands }.to_bytes();
     let signature = sign_with(key, id(node), Purpose::Command, &batch);
@@ -187,6 +212,7 @@ pub(crate) struct Machine {
 /// A node that runs, on threads of its own.
 pub(crate) struct Running {
     pub(crate) node: Node,
+    state: Arc<StateDb>,
     runtime: Runtime,
 }
 
@@ -236,6 +262,9 @@ pub(crate) struct Cluster {
     is_trusting: bool,
 }
 
+/// Length of the nodes' freshness leases: the shortest that a cluster may have.
+pub(crate) const LEASE_MS: u32 = 1_000;
+
 /// The cluster as it begins.
 fn record() -> ClusterRecord {
     ClusterRecord {
@@ -255,6 +284,7 @@ fn record() -> ClusterRecord {
         domain: "example".to_owned(),
         revision: Revision::FIRST,
         approvals_min: 1,
+        freshness_lease_ms: Some(LEASE_MS),
     }
 }
 
@@ -325,6 +355,7 @@ impl Cluster {
             spki_sha256: key.public_key().sha256(),
             incarnation: Incarnation::FIRST,
             revision: Revision::FIRST,
+            removed_ms: None,
         };
         let folder = self._root.path().join(number.to_string());
         std::fs::create_dir_all(&folder).unwrap();
@@ -335,10 +366,7 @@ impl Cluster {
     }
 
     /// Opens a node on what its folder has, on a runtime of its own.
-    pub(crate) async fn open(
-        &self,
-        number: u64,
-    ) -> Result<(Node, Arc<PeerTls>, Runtime), OpenError> {
+    pub(crate) async fn open(&self, number: u64) -> Result<(Running, Arc<PeerTls>), OpenError> {
         self.ended(number).await;
         let machine = &self.machines[&number];
         // What a join answer names: the node that took this one in.
@@ -356,13 +384,15 @@ impl Cluster {
         let wire = TlsWire::new(tls.clone(), CLUSTER, incarnation, clock.clone(), &self.config);
         let wire = Arc::new(CutWire { tls: wire, me: number, cuts: Arc::clone(&self.cuts) });
         let stores = Stores { roster, ..stores(&machine.folder, number, machine.pen.clone()) };
+        let state = Arc::clone(&stores.state);
         let (role, config) = (machine.role, self.config.clone());
-        let parts = Parts { role, config, stores, wire, clock };
+        let boot_id = [7; 16];
+        let parts = Parts { role, config, stores, wire, clock, boot_id };
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         match runtime.spawn(Node::open(parts)).await.unwrap() {
-            Ok(node) => Ok((node, Arc::new(tls), runtime)),
+            Ok(node) => Ok((Running { node, runtime, state }, Arc::new(tls))),
             Err(error) => {
-                runtime.shutdown_background();
+                self.end_runtime(number, runtime);
                 Err(error)
             }
         }
@@ -370,11 +400,11 @@ impl Cluster {
 
     /// Starts a node on what its folder has.
     pub(crate) async fn start(&mut self, number: u64) {
-        let (node, tls, runtime) = self.open(number).await.unwrap();
+        let (running, tls) = self.open(number).await.unwrap();
         let address = self.machines[&number].address;
-        let service = node.peer_service();
-        let starting = node.clone();
-        let started = runtime.spawn(async move {
+        let service = running.node.peer_service();
+        let starting = running.node.clone();
+        let started = running.runtime.spawn(async move {
             let listener = TcpListener::bind(address).await.unwrap();
             let connections = incoming(listener, tls.server().unwrap(), Limits::default());
             let server = Server::builder().add_service(service);
@@ -382,13 +412,17 @@ impl Cluster {
             starting.run();
         });
         started.await.unwrap();
-        self.running.insert(number, Running { node, runtime });
+        self.running.insert(number, running);
     }
 
     /// Ends a node in the middle of whatever it does: every task of it and every connection.
     pub(crate) fn kill(&mut self, number: u64) {
-        let Running { node, runtime } = self.running.remove(&number).unwrap();
-        drop(node);
+        let Running { node, runtime, state } = self.running.remove(&number).unwrap();
+        drop((node, state));
+        self.end_runtime(number, runtime);
+    }
+
+    fn end_runtime(&self, number: u64, runtime: Runtime) {
         // Waiting blocks, which a thread of the test's own runtime may not.
         let ending = std::thread::spawn(move || {
             let began = Instant::now();
@@ -396,7 +430,7 @@ impl Cluster {
             runtime.shutdown_timeout(END_TIMEOUT);
             assert!(began.elapsed() < END_TIMEOUT, "a node did not end within {END_TIMEOUT:?}");
         });
-        self.ending.get_mut().insert(number, ending);
+        self.ending.lock().insert(number, ending);
     }
 
     /// Waits until nothing of a killed node is left: no database, no file that it writes, no listener.
@@ -532,6 +566,16 @@ impl Cluster {
         let credential = Credential::new(vec![certificate], &machine.key, now_s()).unwrap();
         let root = vec![self.authority.root().clone()];
         PeerTls::new(Arc::new(credential), root, CLUSTER, trust)
+    }
+
+    /// Returns the first version of a key as a node has it.
+    pub(crate) fn find_version(&self, number: u64, key: KeyId) -> Option<KeyVersionRecord> {
+        let state = &self.running[&number].state;
+        KeyVersionRecord::load(&state.latest(), &(key, KeyVersionNumber::FIRST)).unwrap()
+    }
+
+    pub(crate) fn version(&self, number: u64, key: KeyId) -> KeyVersionRecord {
+        self.find_version(number, key).unwrap()
     }
 
     /// Waits until the membership is what the records say, on every running node.

@@ -20,7 +20,7 @@ use twinkeep_storage::{LogDb, SnapshotStore, StateDb};
 
 use super::join_desk::JoinDesk;
 use super::possession::Possession;
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, boot_id};
 use crate::config::Config;
 use crate::identity::{DataDir, Identity, Pass};
 use crate::ports::control::Control;
@@ -106,7 +106,9 @@ pub(crate) async fn assemble(
         signer: Arc::<NodeVault>::clone(&vault),
     };
     let role = config.node.role.into();
-    let parts = Parts { role, config: raft_config, stores, wire, clock: Arc::clone(&clock) };
+    let boot_id = boot_id().context("the kernel's boot id cannot be read")?;
+    let parts =
+        Parts { role, config: raft_config, stores, wire, clock: Arc::clone(&clock), boot_id };
     let node = Node::open(parts).await.context("the node cannot start")?;
     let queue =
         ProposalQueue::start(node.clone(), me, Arc::<NodeVault>::clone(&vault), Arc::clone(&clock));

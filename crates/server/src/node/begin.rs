@@ -16,6 +16,7 @@ use twinkeep_core::access::{Grant, Role, Scope};
 use twinkeep_core::apply::Trust;
 use twinkeep_core::clock::Clock;
 use twinkeep_core::command::{Batch, Command, Genesis, Proposal};
+use twinkeep_core::freshness::{LEASE_MAX, LEASE_MIN};
 use twinkeep_core::id::{ClusterId, Epoch, Incarnation, NodeId, Revision};
 use twinkeep_core::name::{CallerName, ZoneName};
 use twinkeep_core::outcome::Outcome;
@@ -123,6 +124,8 @@ struct Plan {
     seal: Seal,
     dev: bool,
     domain: String,
+    /// `None` takes the default.
+    freshness_lease_ms: Option<u32>,
     preferred_zone: Option<ZoneName>,
 }
 
@@ -181,6 +184,7 @@ impl Plan {
             seal,
             dev: request.dev,
             domain: request.domain,
+            freshness_lease_ms: lease_ms(request.freshness_lease_ms)?,
             preferred_zone: (!zone.is_empty())
                 .then(|| ZoneName::parse(&zone))
                 .transpose()
@@ -217,6 +221,7 @@ impl Plan {
                 revision: Revision::FIRST,
                 // Who can take the root key out together may let a node in that is given it.
                 approvals_min: self.recovery.threshold(),
+                freshness_lease_ms: self.freshness_lease_ms,
             },
             node,
             seals: founded.seals,
@@ -281,6 +286,7 @@ impl Plan {
             spki_sha256: key.sha256(),
             incarnation,
             revision: Revision::FIRST,
+            removed_ms: None,
         })
     }
 
@@ -329,6 +335,18 @@ impl Authorities {
         };
         keys.into_iter().map(seal).collect()
     }
+}
+
+/// Checks the length of freshness leases; 0 takes the default.
+fn lease_ms(asked_ms: u32) -> anyhow::Result<Option<u32>> {
+    let lease = Duration::from_millis(asked_ms.into());
+    anyhow::ensure!(
+        asked_ms == 0 || (LEASE_MIN..=LEASE_MAX).contains(&lease),
+        "freshness_lease_ms: {asked_ms} is not between {} and {}",
+        LEASE_MIN.as_millis(),
+        LEASE_MAX.as_millis()
+    );
+    Ok((asked_ms != 0).then_some(asked_ms))
 }
 
 /// Elects this node, the only voter, and has the genesis command applied.

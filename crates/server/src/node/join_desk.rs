@@ -93,6 +93,7 @@ impl JoinService for JoinDesk {
                 spki_sha256: facts.spki_sha256,
                 incarnation,
                 revision: Revision::FIRST,
+                removed_ms: None,
             })
             .await?;
         tracing::info!(node = %record.id, zone = %record.placement.zone, "a node has joined");

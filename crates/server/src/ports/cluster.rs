@@ -9,7 +9,8 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use twinkeep_api::ports::{
     Admit, Admitted, ClusterControl, ClusterError, Committed, ControlError, ControlPlane,
-    IssueError, NodeStatus, PeerHealth, Topology, TopologyEndpoint, UnsealProgress, UnsealSecret,
+    IssueError, NodeStatus, PeerHealth, Reached, Topology, TopologyEndpoint, UnsealProgress,
+    UnsealSecret,
 };
 use twinkeep_core::apply::now_ms;
 use twinkeep_core::clock::Clock;
@@ -58,11 +59,11 @@ impl Cluster {
         actor: &CallerName,
         command: Command,
         deadline: Instant,
-    ) -> Result<(Applied, u64), ClusterError> {
+    ) -> Result<(Applied, Reached), ClusterError> {
         let proposal = Proposal { actor: Some(actor.clone()), token: None, command };
         let committed = self.control.propose(proposal, deadline).await?;
         match committed.outcome {
-            Outcome::Applied(applied) => Ok((applied, committed.index)),
+            Outcome::Applied(applied) => Ok((applied, committed.reached)),
             Outcome::Refused(refusal) => Err(refusal.into()),
         }
     }
@@ -80,16 +81,16 @@ impl Cluster {
             Ok(StandingChange { node: *node, to, expected: record.revision })
         });
         let changes = changes.collect::<Result<_, ClusterError>>()?;
-        let (applied, index) =
+        let (applied, reached) =
             self.command(actor, Command::SetStandings { changes }, deadline).await?;
         if to == Standing::Removed && nodes.contains(&self.me) {
             // A node that is taken out hears no more of the others: it cannot see the end of it.
-            return Ok(Committed { outcome: Outcome::Applied(applied), index });
+            return Ok(Committed { outcome: Outcome::Applied(applied), reached });
         }
-        self.control.wait_applied(index, deadline).await?;
+        self.control.wait_applied(reached.index, deadline).await?;
         let followed = self.node().membership_followed(deadline.into()).await;
         followed.map_err(|_| ControlError::Unknown)?;
-        Ok(Committed { outcome: Outcome::Applied(applied), index })
+        Ok(Committed { outcome: Outcome::Applied(applied), reached })
     }
 
     fn record(&self, node: NodeId) -> Result<NodeRecord, ClusterError> {
@@ -184,12 +185,12 @@ impl ClusterControl for Cluster {
         let (role, zone, expires_ms) = (node.role, node.zone.clone(), node.expires_ms);
         let approvals = node.approvals.clone();
         let command = Command::AdmitNode { spki_sha256, role, zone, expires_ms, approvals };
-        let (applied, index) = self.command(actor, command, deadline).await?;
+        let (applied, reached) = self.command(actor, command, deadline).await?;
         let Applied::Admission(admission) = applied else {
             return Err(ClusterError::Failed("an admission led to something else".into()));
         };
         let pass = self.pass(admission.node, &node)?;
-        Ok(Admitted { node: admission.node, expires_ms: admission.expires_ms, pass, index })
+        Ok(Admitted { node: admission.node, expires_ms: admission.expires_ms, pass, reached })
     }
 
     async fn promote(
@@ -218,7 +219,8 @@ impl ClusterControl for Cluster {
         if record.is_some_and(|record| record.standing == Standing::Removed) {
             // Asked again because the answer was lost: it is as it was to be.
             let outcome = Outcome::Applied(Applied::Nodes(Vec::new()));
-            return Ok(Committed { outcome, index: self.control.applied_index() });
+            let reached = self.control.acknowledged(deadline).await?;
+            return Ok(Committed { outcome, reached });
         }
         self.set_standings(actor, &[node], Standing::Removed, deadline).await
     }

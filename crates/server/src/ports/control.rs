@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use twinkeep_api::ports::{Committed, ControlError, ControlPlane, Leader};
+use twinkeep_api::ports::{
+    Committed, ControlError, ControlPlane, Freshness, Laggard, Leader, Reached, ReplicationStatus,
+};
 use twinkeep_core::command::Proposal;
 use twinkeep_core::id::NodeId;
 use twinkeep_core::state::{Fault, Read, RowMark};
 use twinkeep_core::topology::NodeRole;
-use twinkeep_raft::{Node, ProposalQueue, ProposeError, QueueError, WAITING_MAX};
+use twinkeep_raft::{Decided, Node, ProposalQueue, ProposeError, QueueError, WAITING_MAX};
 use twinkeep_storage::StateDb;
 
 /// The control plane of a data node.
@@ -56,6 +58,48 @@ impl ControlPlane for Control {
         self.node.changes().at(row)
     }
 
+    fn usable_up_to(&self) -> u64 {
+        self.node.replication().usable_up_to()
+    }
+
+    fn replication(&self) -> Option<ReplicationStatus> {
+        let applied = self.node.replication().applied();
+        let applied = applied.borrow();
+        applied.has_modes.then(|| ReplicationStatus {
+            mode: applied.mode.clone(),
+            since_ms: applied.since_ms,
+            revision: applied.revision.map_or(0, |revision| revision.get()),
+            zone_complete_until_ms: self.node.sync_lease().map(|lease| lease.until_unix_ms),
+        })
+    }
+
+    fn freshness(&self) -> Freshness {
+        match self.node.freshness() {
+            twinkeep_raft::Freshness::Fresh => Freshness::Fresh,
+            twinkeep_raft::Freshness::Stale { age } => Freshness::Stale { age },
+        }
+    }
+
+    async fn everywhere(
+        &self,
+        index: u64,
+        deadline: Instant,
+    ) -> Result<Vec<Laggard>, ControlError> {
+        let laggards = self.node.everywhere(index, deadline.into()).await;
+        let laggards = laggards.map_err(|_| ControlError::Unknown)?;
+        let laggard = |laggard: twinkeep_raft::Laggard| Laggard {
+            node: laggard.node,
+            lease_left_ms: laggard.lease_left_ms,
+        };
+        Ok(laggards.into_iter().map(laggard).collect())
+    }
+
+    async fn acknowledged(&self, deadline: Instant) -> Result<Reached, ControlError> {
+        let (index, durability) =
+            self.node.acknowledged(deadline.into()).await.map_err(|_| ControlError::Unknown)?;
+        Ok(Reached { index, durability })
+    }
+
     fn leader(&self) -> Option<Leader> {
         let node = NodeId::new(self.node.leader()?).ok()?;
         let record = self.node.roster().living(node.get())?;
@@ -78,7 +122,9 @@ impl ControlPlane for Control {
             return Err(ControlError::Stopping);
         }
         match self.queue.propose(proposal, deadline.into()).await {
-            Ok(decided) => Ok(Committed { outcome: decided.outcome, index: decided.index }),
+            Ok(Decided { outcome, index, durability }) => {
+                Ok(Committed { outcome, reached: Reached { index, durability } })
+            }
             Err(error) => Err(control_error(error)),
         }
     }

@@ -105,4 +105,8 @@ impl CommandSigner for NodeVault {
         let keyring = self.slot.keyring().ok()?;
         Some(keyring.sign(purpose, self.incarnation, self.node, payload))
     }
+
+    fn is_sealed(&self) -> bool {
+        self.slot.keyring().is_err()
+    }
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions};
 
 use super::mark::Mark;
-use super::{keys, wal};
+use super::{Note, keys, wal};
 use crate::disk::DiskError;
 use crate::identity::{Foreign, Identity};
 use crate::options;
@@ -116,6 +116,7 @@ pub(super) struct Recovered {
     pub(super) purged: Option<(u64, Bytes)>,
     /// Index of a snapshot that may have been installed.
     pub(super) snapshot: Option<u64>,
+    pub(super) notes: [Option<Bytes>; Note::ALL.len()],
     /// First and last entry.
     pub(super) entries: Option<(u64, u64)>,
 }
@@ -167,9 +168,18 @@ fn recover(db: &DB) -> Result<Recovered, OpenError> {
         vote: value(db, keys::VOTE, "vote")?.map(Bytes::from),
         committed: numbered(keys::COMMITTED, "commit marker")?,
         snapshot: number(keys::SNAPSHOT, "snapshot marker")?,
+        notes: notes(db)?,
         entries: check_entries(db, expected)?,
         purged,
     })
+}
+
+fn notes(db: &DB) -> Result<[Option<Bytes>; Note::ALL.len()], OpenError> {
+    let mut notes = [const { None }; Note::ALL.len()];
+    for (found, note) in notes.iter_mut().zip(Note::ALL) {
+        *found = value(db, note.key(), "note")?.map(Bytes::from);
+    }
+    Ok(notes)
 }
 
 fn value(db: &DB, key: &[u8], what: &'static str) -> Result<Option<Vec<u8>>, OpenError> {

@@ -8,6 +8,8 @@
 //! | 0x04 | –             | purged: index (8, big-endian), then opaque bytes                  |
 //! | 0x05 | –             | number of the last write batch (8, big-endian)                    |
 //! | 0x06 | –             | snapshot that may be installed: index (8, big-endian)             |
+//! | 0x07 | –             | sync lease, opaque                                                |
+//! | 0x08 | –             | freshness stamp, opaque                                           |
 //! | 0x10 | index (8, big-endian) | entry, opaque; big-endian, so that byte order is numeric order |
 
 use bytes::Bytes;
@@ -20,6 +22,8 @@ pub(super) const COMMITTED: &[u8] = &[0x03];
 pub(super) const PURGED: &[u8] = &[0x04];
 pub(super) const BATCH: &[u8] = &[0x05];
 pub(super) const SNAPSHOT: &[u8] = &[0x06];
+pub(super) const SYNC_LEASE: &[u8] = &[0x07];
+pub(super) const FRESHNESS: &[u8] = &[0x08];
 
 const ENTRY_KIND: u8 = 0x10;
 const ENTRY_KEY_BYTES: usize = 9;
@@ -70,7 +74,7 @@ mod tests {
     #[test]
     fn entries_sort_by_number_behind_everything_else() {
         assert!(entry(255) < entry(256) && entry(u64::MAX - 1) < entry(u64::MAX));
-        for other in [IDENTITY, VOTE, COMMITTED, PURGED, BATCH, SNAPSHOT] {
+        for other in [IDENTITY, VOTE, COMMITTED, PURGED, BATCH, SNAPSHOT, SYNC_LEASE, FRESHNESS] {
             assert!(other < ENTRIES);
         }
     }

@@ -60,6 +60,27 @@ pub enum Durability {
     DangerUnsynced,
 }
 
+/// What a node writes down beside its log. The bytes are the writer's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// Until when the node's zone holds every acknowledged change.
+    SyncLease,
+    /// When the node's state was last known to be new.
+    Freshness,
+}
+
+impl Note {
+    /// All kinds, each at its own number.
+    pub(crate) const ALL: [Self; 2] = [Self::SyncLease, Self::Freshness];
+
+    const fn key(self) -> &'static [u8] {
+        match self {
+            Self::SyncLease => keys::SYNC_LEASE,
+            Self::Freshness => keys::FRESHNESS,
+        }
+    }
+}
+
 /// Why entries could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -204,6 +225,21 @@ impl LogDb {
     /// [`WriteError::Failed`] after a failure.
     pub fn expect_snapshot(&self, index: u64) -> Result<(), WriteError> {
         wait(|done| self.queue.snapshot(index, done))
+    }
+
+    /// Writes down what is not Raft's; `done` is told once that is on disk. The newest note of a kind replaces
+    /// the one before.
+    ///
+    /// # Errors
+    /// [`WriteError::Failed`] after a failure.
+    pub fn save_note_then(&self, note: Note, bytes: Bytes, done: Done) -> Result<(), WriteError> {
+        self.queue.note(note, bytes, done)
+    }
+
+    /// Returns the newest note of a kind, synced or not.
+    #[must_use]
+    pub fn note(&self, note: Note) -> Option<Bytes> {
+        self.queue.lock().view.notes[note as usize].clone()
     }
 
     /// Waits until every entry up to `index` is on disk. Call it before the state changes by them: a

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::Note;
 use super::check::Recovered;
 use crate::disk::DiskError;
 
@@ -74,6 +75,7 @@ pub(super) enum Change {
         entries: Option<RangeInclusive<u64>>,
     },
     Snapshot(u64),
+    Note(Note, Bytes),
 }
 
 impl Change {
@@ -128,6 +130,7 @@ pub(super) struct View {
     pub(super) committed: Option<(u64, Bytes)>,
     committed_moved: bool,
     pub(super) snapshot: Option<u64>,
+    pub(super) notes: [Option<Bytes>; Note::ALL.len()],
     /// Entries that RocksDB may not have yet, with the ticket of the change that brought them.
     pub(super) tail: BTreeMap<u64, (u64, Bytes)>,
     /// Counts truncations and purges, so that a reader can tell a removed entry from a lost one.
@@ -212,6 +215,7 @@ impl Queue {
             committed: found.committed,
             committed_moved: false,
             snapshot: found.snapshot,
+            notes: found.notes,
             tail: BTreeMap::new(),
             removals: 0,
         };
@@ -272,6 +276,13 @@ impl Queue {
         })
     }
 
+    pub(super) fn note(&self, note: Note, bytes: Bytes, done: Done) -> Result<(), WriteError> {
+        self.submit(done, |view, _| {
+            view.notes[note as usize] = Some(bytes.clone());
+            Ok(Change::Note(note, bytes))
+        })
+    }
+
     /// Changes the view and queues the change, in one step so that both have the same order.
     fn submit(
         &self,
@@ -321,7 +332,10 @@ impl Queue {
             match change {
                 Change::Vote(vote) => inner.view.vote = Some(vote.clone()),
                 Change::Append(entries) => inner.view.forget(*ticket, entries),
-                Change::Truncate(_) | Change::Purge { .. } | Change::Snapshot(_) => {}
+                Change::Truncate(_)
+                | Change::Purge { .. }
+                | Change::Snapshot(_)
+                | Change::Note(..) => {}
             }
         }
         drop(inner);

@@ -107,8 +107,15 @@ fn markers_come_back() {
     let log = home.open().unwrap();
     log.purge(4, Bytes::from("purged 4")).unwrap();
     log.save_committed(8, Bytes::from("committed 8"));
+    for (note, text) in
+        [(Note::SyncLease, "lease 1"), (Note::Freshness, "stamp"), (Note::SyncLease, "lease 2")]
+    {
+        log.save_note_then(note, Bytes::from(text), Box::new(|fate| fate.unwrap())).unwrap();
+    }
     drop(log);
     let log = home.open().unwrap();
+    assert_eq!(log.note(Note::SyncLease), Some(Bytes::from("lease 2")));
+    assert_eq!(log.note(Note::Freshness), Some(Bytes::from("stamp")));
     assert_eq!(log.purged(), Some((4, Bytes::from("purged 4"))));
     assert_eq!(log.committed(), Some((8, Bytes::from("committed 8"))));
     assert_eq!(log.span(), Some((5, 9)));

@@ -137,6 +137,7 @@ impl Rows {
                 entries.iter().for_each(|entries| self.remove(entries));
             }
             Change::Snapshot(index) => self.put(keys::SNAPSHOT, &index.to_be_bytes()),
+            Change::Note(note, bytes) => self.put(note.key(), bytes),
         }
     }
 

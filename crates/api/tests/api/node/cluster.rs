@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use twinkeep_api::ports::{
     Admit, Admitted, ClusterControl, ClusterError, Committed, ControlPlane as _, NodeStatus,
-    PeerHealth, Topology, TopologyEndpoint, UnsealProgress, UnsealSecret,
+    PeerHealth, Reached, Topology, TopologyEndpoint, UnsealProgress, UnsealSecret,
 };
 use twinkeep_core::command::Command;
 use twinkeep_core::id::NodeId;
@@ -40,8 +40,8 @@ impl FakeCluster {
     }
 
     fn no_node(&self, node: NodeId) -> Committed {
-        let index = self.control.applied_index();
-        Committed { outcome: Outcome::Refused(Refusal::NoNode(node)), index }
+        let reached = Reached { index: self.control.applied_index(), durability: None };
+        Committed { outcome: Outcome::Refused(Refusal::NoNode(node)), reached }
     }
 }
 
@@ -87,7 +87,7 @@ impl ClusterControl for FakeCluster {
                 node: admission.node,
                 expires_ms: admission.expires_ms,
                 pass: "pass".to_owned(),
-                index: committed.index,
+                reached: committed.reached,
             }),
             Outcome::Applied(other) => panic!("{other:?}"),
             Outcome::Refused(refusal) => Err(refusal.into()),

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use twinkeep_api::ports::{Committed, ControlError, ControlPlane, Leader, Vault as _};
+use twinkeep_api::ports::{
+    Committed, ControlError, ControlPlane, Freshness, Laggard, Leader, Reached, ReplicationStatus,
+    Vault as _,
+};
 use twinkeep_core::access::{Grant, Role, Scope};
 use twinkeep_core::apply::{Trust, apply_entry};
 use twinkeep_core::command::{
@@ -20,6 +23,7 @@ use twinkeep_core::record::{
     Binding, ClusterRecord, ClusterVersion, CommandKey, InstanceKind, KeyRecord, NodeRecord,
     Operator, Record as _, Roots,
 };
+use twinkeep_core::replication::{Durability, Mode};
 use twinkeep_core::state::Read;
 use twinkeep_core::topology::{NodeRole, Placement, Standing};
 use twinkeep_testkit::memory::Memory;
@@ -49,11 +53,13 @@ impl SignatureVerifier for BelieveMost {
 
 type Hook = Box<dyn FnOnce(&MemoryControl) + Send>;
 
-#[derive(Default)]
 pub(crate) struct MemoryControl {
     state: Mutex<Arc<Memory>>,
     applied: AtomicU64,
     no_leader: AtomicBool,
+    usable_up_to: AtomicU64,
+    freshness: Mutex<Freshness>,
+    laggards: Mutex<Vec<Laggard>>,
     /// Runs once, before the next proposal is applied: the change that comes first.
     before_next: Mutex<Option<Hook>>,
     /// How many changes were proposed.
@@ -62,7 +68,16 @@ pub(crate) struct MemoryControl {
 
 impl MemoryControl {
     pub(crate) fn begun() -> Self {
-        let control = Self::default();
+        let control = Self {
+            state: Mutex::default(),
+            applied: AtomicU64::new(0),
+            no_leader: AtomicBool::new(false),
+            usable_up_to: AtomicU64::new(u64::MAX),
+            freshness: Mutex::new(Freshness::Fresh),
+            laggards: Mutex::default(),
+            before_next: Mutex::default(),
+            proposals: AtomicU64::new(0),
+        };
         let admin = Binding {
             caller: caller("admin"),
             grants: vec![Grant { role: Role::Admin, scope: Scope::Cluster }],
@@ -72,7 +87,7 @@ impl MemoryControl {
             cluster: ClusterRecord {
                 id: CLUSTER,
                 incarnation: Incarnation::FIRST,
-                version: ClusterVersion(1),
+                version: ClusterVersion::NEWEST,
                 epoch: Epoch::FIRST,
                 command_keys: vec![CommandKey { epoch: Epoch::FIRST, public: [1; 32] }],
                 roots: Roots { node: vec![1], caller: vec![2], endpoint: vec![3] },
@@ -82,6 +97,7 @@ impl MemoryControl {
                 domain: "twinkeep.example".into(),
                 revision: Revision::FIRST,
                 approvals_min: 2,
+                freshness_lease_ms: None,
             },
             node: node_record(),
             seals: vec![],
@@ -100,6 +116,7 @@ impl MemoryControl {
             name: InstanceName::parse(name).unwrap(),
             kind: InstanceKind::Software,
             sealed: vault.seal_instance_key(&*self.view(), id).unwrap(),
+            when_stale: None,
         };
         let done = self.apply(Some("admin"), Command::CreateInstance(Box::new(command)));
         assert!(matches!(done.outcome, Outcome::Applied(_)), "{done:?}");
@@ -137,6 +154,21 @@ impl MemoryControl {
         *self.before_next.lock() = Some(Box::new(hook));
     }
 
+    /// Lets key versions be used that were created up to an entry, and no later ones.
+    pub(crate) fn mark_durable(&self, index: u64) {
+        self.usable_up_to.store(index, Ordering::Release);
+    }
+
+    /// Lets the state grow old, or be new again.
+    pub(crate) fn set_freshness(&self, freshness: Freshness) {
+        *self.freshness.lock() = freshness;
+    }
+
+    /// Lets nodes lag behind whatever is changed.
+    pub(crate) fn set_laggards(&self, laggards: Vec<Laggard>) {
+        *self.laggards.lock() = laggards;
+    }
+
     pub(crate) fn lose_leader(&self) {
         self.no_leader.store(true, Ordering::Relaxed);
     }
@@ -158,7 +190,8 @@ impl MemoryControl {
             apply_entry(&mut next, index, &signed.to_bytes(), &trust, &BelieveMost).unwrap();
         *state = Arc::new(next);
         self.applied.store(index, Ordering::Release);
-        Committed { outcome: outcomes.remove(0), index }
+        let reached = Reached { index, durability: Some(Durability::EveryZone) };
+        Committed { outcome: outcomes.remove(0), reached }
     }
 }
 
@@ -192,6 +225,27 @@ impl ControlPlane for MemoryControl {
 
     fn applied_index(&self) -> u64 {
         self.applied.load(Ordering::Acquire)
+    }
+
+    fn usable_up_to(&self) -> u64 {
+        self.usable_up_to.load(Ordering::Acquire)
+    }
+
+    fn replication(&self) -> Option<ReplicationStatus> {
+        let (mode, zone_complete_until_ms) = (Mode::Sync, Some(START_MS));
+        Some(ReplicationStatus { mode, since_ms: 0, revision: 0, zone_complete_until_ms })
+    }
+
+    fn freshness(&self) -> Freshness {
+        *self.freshness.lock()
+    }
+
+    async fn everywhere(&self, _: u64, _: Instant) -> Result<Vec<Laggard>, ControlError> {
+        Ok(self.laggards.lock().clone())
+    }
+
+    async fn acknowledged(&self, _: Instant) -> Result<Reached, ControlError> {
+        Ok(Reached { index: self.applied_index(), durability: Some(Durability::EveryZone) })
     }
 
     fn leader(&self) -> Option<Leader> {
@@ -240,5 +294,6 @@ fn node_record() -> NodeRecord {
         spki_sha256: [5; 32],
         incarnation: Incarnation::FIRST,
         revision: Revision::FIRST,
+        removed_ms: None,
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::node_record;
+use twinkeep_testkit::records::node_record;
 
 fn node(id: u64, zone: &str) -> NodeRecord {
     let mut record = node_record(id);
@@ -8,7 +8,14 @@ fn node(id: u64, zone: &str) -> NodeRecord {
 }
 
 fn reading(at: Instant, clock_ahead_ms: i64) -> Reading {
-    Reading { at, clock_ahead_ms, applied_index: None, snapshot: None, version: String::new() }
+    Reading {
+        at,
+        clock_ahead_ms,
+        applied_index: None,
+        snapshot: None,
+        version: String::new(),
+        is_sealed: false,
+    }
 }
 
 /// Judges by the neighbour in the leader's own zone a and by two nodes of zone b, with the given
