@@ -47,6 +47,16 @@ struct LayoutFile {
     node: Vec<Node>,
 }
 
+/// Longest wait for the mode to follow the zones.
+const MODE_MAX: Duration = Duration::from_secs(20);
+
+/// Returns how many rounds a test that repeats itself makes: `TWINKEEP_TEST_ROUNDS`, or what it makes by itself.
+#[must_use]
+pub fn rounds(by_itself: usize) -> usize {
+    let asked = std::env::var("TWINKEEP_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    asked.unwrap_or(by_itself)
+}
+
 /// Five processes are enough for two cores: the tests of a binary take turns.
 static TURN: std::sync::LazyLock<Arc<Semaphore>> =
     std::sync::LazyLock::new(|| Arc::new(Semaphore::new(1)));
@@ -164,6 +174,48 @@ impl Cluster {
     pub fn pid(&self, node: &Node) -> Option<Pid> {
         let text = std::fs::read_to_string(self.path(&node.name).join("pid")).ok()?;
         Pid::from_raw(text.trim().parse().ok()?).filter(|pid| is_alive(*pid))
+    }
+
+    /// Sends a signal to the data nodes of a zone.
+    pub fn signal(&self, zone: &str, signal: Signal) -> anyhow::Result<()> {
+        for node in self.zone(zone) {
+            let pid = self.pid(node).with_context(|| format!("{} does not run", node.name))?;
+            kill_process(pid, signal)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the data nodes of a zone.
+    pub fn zone<'a>(&'a self, zone: &'a str) -> impl Iterator<Item = &'a Node> {
+        self.data_nodes().filter(move |node| node.zone == zone)
+    }
+
+    /// Returns how the cluster stands, as its leader sees it, or any node while nobody leads.
+    pub async fn status(&self) -> anyhow::Result<v1::GetStatusResponse> {
+        let client = self.client("admin")?;
+        let status = client.get_status(v1::GetStatusRequest::default()).await?;
+        if status.leader_node_id == status.node_id || status.leader_address.is_empty() {
+            return Ok(status);
+        }
+        let leader = client.at(&status.leader_address).context("the leader has no client")?;
+        Ok(leader.get_status(v1::GetStatusRequest::default()).await?)
+    }
+
+    /// Waits until a data node leads and the replication mode is the wanted one; returns the leader.
+    pub async fn until_mode(&self, wanted: v1::ReplicationMode) -> anyhow::Result<&Node> {
+        let began = Instant::now();
+        loop {
+            let status = self.status().await;
+            if let Ok(status) = &status
+                && status.replication.as_ref().is_some_and(|r| r.mode() == wanted)
+                && let Ok(address) = status.leader_address.parse::<SocketAddr>()
+                && let Some(leader) = self.nodes.iter().find(|n| n.client_address == address)
+            {
+                return Ok(leader);
+            }
+            ensure!(began.elapsed() < MODE_MAX, "the mode is not {wanted:?}: {status:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Returns a client that knows all data nodes.

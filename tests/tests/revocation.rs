@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 use tokio::time::sleep;
 use twinkeep_client::{Client, v1};
-use twinkeep_tests::{Cluster, Node};
+use twinkeep_tests::{Cluster, Node, rounds};
 
 /// Rounds in which a zone is stopped while a key is disabled; `TWINKEEP_TEST_ROUNDS` asks for more.
 const ROUNDS: usize = 12;
@@ -42,22 +42,6 @@ async fn encrypt(client: &Client, key_id: &str) -> Result<(), twinkeep_client::E
 fn was_refused(error: &twinkeep_client::Error) -> bool {
     let text = error.to_string();
     text.contains("is DISABLED") || text.contains("has not heard from a leader")
-}
-
-fn rounds() -> usize {
-    let asked = std::env::var("TWINKEEP_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
-    asked.unwrap_or(ROUNDS)
-}
-
-fn zone<'a>(cluster: &'a Cluster, name: &'a str) -> impl Iterator<Item = &'a Node> {
-    cluster.data_nodes().filter(move |node| node.zone == name)
-}
-
-fn signal(cluster: &Cluster, name: &str, signal: Signal) -> anyhow::Result<()> {
-    for node in zone(cluster, name) {
-        kill_process(cluster.pid(node).context("the node does not run")?, signal)?;
-    }
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,15 +83,14 @@ async fn node_that_was_stopped_uses_no_key_that_was_disabled_meanwhile() -> anyh
         arguments.extend(["--log-filter", &filter]);
     }
     let cluster = Cluster::start_with(&arguments).await?;
-    let rounds = rounds();
+    let rounds = rounds(ROUNDS);
     let mut refused = 0;
     for round in 0..rounds {
         let (stopped, living) = if round % 2 == 0 { ("a", "b") } else { ("b", "a") };
-        let through = zone(&cluster, living).next().context("no such zone")?;
+        let through = cluster.zone(living).next().context("no such zone")?;
         let admin = cluster.client_at("app", through)?.with_deadline(Duration::from_secs(15));
         let key_id = fail_closed_key(&cluster, &admin).await?;
-        let clients: Vec<_> =
-            zone(&cluster, stopped).map(|n| cluster.client_at("app", n)).collect();
+        let clients: Vec<_> = cluster.zone(stopped).map(|n| cluster.client_at("app", n)).collect();
         let clients = clients.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         for client in &clients {
             encrypt(client, &key_id).await.with_context(|| format!("round {round}: before"))?;
@@ -120,12 +103,12 @@ async fn node_that_was_stopped_uses_no_key_that_was_disabled_meanwhile() -> anyh
         });
         let under_way: Vec<_> = under_way.collect();
         sleep(Duration::from_millis(5 + 7 * (round as u64 % 12))).await;
-        signal(&cluster, stopped, Signal::STOP)?;
+        cluster.signal(stopped, Signal::STOP)?;
         let began = Instant::now();
         let answer = disable(&admin, &key_id).await;
         let waited = began.elapsed();
         under_way.iter().for_each(tokio::task::JoinHandle::abort);
-        signal(&cluster, stopped, Signal::CONT)?;
+        cluster.signal(stopped, Signal::CONT)?;
         let answer = answer.with_context(|| {
             let said = |node: &Node| {
                 let messages = cluster.messages(node);
@@ -187,9 +170,9 @@ async fn disable_that_cannot_wait_says_where_and_until_when_the_key_may_be_used(
     let cluster = Cluster::start().await?;
     let admin = cluster.client("app")?;
     let key_id = fail_closed_key(&cluster, &admin).await?;
-    let through = zone(&cluster, "a").next().context("no such zone")?;
+    let through = cluster.zone("a").next().context("no such zone")?;
     let admin = cluster.client_at("app", through)?;
-    signal(&cluster, "b", Signal::STOP)?;
+    cluster.signal("b", Signal::STOP)?;
     let stopped_ms = unix_ms()?;
     // Time for an election and for giving the zone up, and less than a lease of five seconds.
     let answer = disable(&admin.with_deadline(Duration::from_secs(3)), &key_id).await?;
@@ -203,8 +186,8 @@ async fn disable_that_cannot_wait_says_where_and_until_when_the_key_may_be_used(
     let answer = disable(&admin.with_deadline(Duration::from_secs(15)), &key_id).await?;
     ensure!(answer.effective_everywhere, "{:?}", answer.pending_in);
     ensure!(unix_ms()? + 100 >= pending.until_unix_ms, "the first answer was too careful");
-    signal(&cluster, "b", Signal::CONT)?;
-    for node in zone(&cluster, "b") {
+    cluster.signal("b", Signal::CONT)?;
+    for node in cluster.zone("b") {
         let client = cluster.client_at("app", node)?.any_state();
         let used = encrypt(&client.with_deadline(Duration::from_secs(5)), &key_id).await;
         ensure!(used.is_err(), "{} used the key", node.name);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aho_corasick::AhoCorasick;
 use anyhow::{Context, ensure};
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 use serde::Deserialize;
 use tokio::time::sleep;
 use twinkeep_client::Client;
@@ -21,8 +21,6 @@ use twinkeep_tests::{Cluster, Node};
 const CREATORS: usize = 16;
 /// Keys that are acknowledged before the kill.
 const KEYS_MIN: usize = 200;
-/// Longest wait for the mode to follow the zones.
-const MODE_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Deserialize)]
 struct Identity {
@@ -77,8 +75,7 @@ async fn create(
 #[tokio::test(flavor = "multi_thread")]
 async fn key_that_every_zone_is_said_to_hold_is_on_a_disk_of_each() -> anyhow::Result<()> {
     let cluster = Cluster::start().await?;
-    let admin = cluster.client("admin")?;
-    until_mode(&admin, ReplicationMode::Sync).await?;
+    cluster.until_mode(ReplicationMode::Sync).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let nodes: Vec<_> = cluster.data_nodes().collect();
     let creators = (0..CREATORS).map(|i| {
@@ -98,7 +95,7 @@ async fn key_that_every_zone_is_said_to_hold_is_on_a_disk_of_each() -> anyhow::R
     ensure!(acknowledged.len() >= KEYS_MIN, "only {} keys", acknowledged.len());
     for zone in ["a", "b"] {
         let mut held = BTreeSet::new();
-        for node in cluster.data_nodes().filter(|node| node.zone == zone) {
+        for node in cluster.zone(zone) {
             held.extend(keys_on_disk(&cluster, node, &acknowledged)?);
         }
         let missing = acknowledged.iter().filter(|key| !held.contains(key)).count();
@@ -108,40 +105,9 @@ async fn key_that_every_zone_is_said_to_hold_is_on_a_disk_of_each() -> anyhow::R
     Ok(())
 }
 
-async fn status(client: &Client) -> anyhow::Result<v1::GetStatusResponse> {
-    let status = client.get_status(v1::GetStatusRequest::default()).await?;
-    if status.leader_node_id == status.node_id || status.leader_address.is_empty() {
-        return Ok(status);
-    }
-    let leader = client.at(&status.leader_address).context("the leader has no client")?;
-    Ok(leader.get_status(v1::GetStatusRequest::default()).await?)
-}
-
-async fn until_mode(client: &Client, wanted: ReplicationMode) -> anyhow::Result<()> {
-    let began = Instant::now();
-    loop {
-        let mode = status(client).await.ok().and_then(|status| status.replication);
-        let mode = mode.map(|replication| replication.mode());
-        if mode == Some(wanted) {
-            return Ok(());
-        }
-        ensure!(began.elapsed() < MODE_MAX, "the mode is {mode:?}, not {wanted:?}");
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn signal(cluster: &Cluster, zone: &str, signal: Signal) -> anyhow::Result<()> {
-    for node in cluster.data_nodes().filter(|node| node.zone == zone) {
-        kill_process(cluster.pid(node).context("the node does not run")?, signal)?;
-    }
-    Ok(())
-}
-
 /// Returns the zone of the leader, and the other one.
-async fn leaders_zone_first(client: &Client, cluster: &Cluster) -> anyhow::Result<[String; 2]> {
-    let address = status(client).await?.leader_address.parse()?;
-    let leads = cluster.data_nodes().find(|node| node.client_address == address);
-    let zone = leads.context("the leader is no node of the layout")?.zone.clone();
+async fn leaders_zone_first(cluster: &Cluster) -> anyhow::Result<[String; 2]> {
+    let zone = cluster.until_mode(ReplicationMode::Sync).await?.zone.clone();
     let other = if zone == "a" { "b" } else { "a" };
     Ok([zone, other.to_owned()])
 }
@@ -152,10 +118,9 @@ async fn survive_silence_of(
     silent: &str,
     living: &str,
 ) -> anyhow::Result<Duration> {
-    let living = cluster.data_nodes().find(|node| node.zone == living).context("no such zone")?;
+    let living = cluster.zone(living).next().context("no such zone")?;
     let app = cluster.client_at("app", living)?.with_deadline(Duration::from_secs(10));
-    let admin = cluster.client_at("admin", living)?;
-    signal(cluster, silent, Signal::STOP)?;
+    cluster.signal(silent, Signal::STOP)?;
     let began = Instant::now();
     // An answer that was on its way before the silence may still say that every zone holds the key.
     let (created, waited) = loop {
@@ -172,15 +137,15 @@ async fn survive_silence_of(
         ..v1::EncryptRequest::default()
     };
     let sealed = app.encrypt(encrypt).await.context("the new key cannot be used")?;
-    let replication = status(&admin).await?.replication.context("there is no mode")?;
+    let replication = cluster.status().await?.replication.context("there is no mode")?;
     ensure!(replication.mode() == ReplicationMode::Degraded, "{replication:?}");
     ensure!(replication.zone == silent, "{replication:?}");
 
-    signal(cluster, silent, Signal::CONT)?;
-    until_mode(&admin, ReplicationMode::Sync).await?;
+    cluster.signal(silent, Signal::CONT)?;
+    cluster.until_mode(ReplicationMode::Sync).await?;
     let again = app.create_key(cluster.new_key()?).await?;
     ensure!(again.durability() == Durability::EveryZone, "{:?}", again.durability());
-    for node in cluster.data_nodes().filter(|node| node.zone == silent) {
+    for node in cluster.zone(silent) {
         let decrypt = v1::DecryptRequest {
             ciphertext: sealed.ciphertext.clone(),
             min_state_index: again.state_index,
@@ -196,12 +161,11 @@ async fn survive_silence_of(
 async fn silent_zone_is_given_up_and_counted_on_again_when_it_has_caught_up() -> anyhow::Result<()>
 {
     let cluster = Cluster::start().await?;
-    let admin = cluster.client("admin")?;
-    until_mode(&admin, ReplicationMode::Sync).await?;
-    let [leads, follows] = leaders_zone_first(&admin, &cluster).await?;
+    cluster.until_mode(ReplicationMode::Sync).await?;
+    let [leads, follows] = leaders_zone_first(&cluster).await?;
     let waited = survive_silence_of(&cluster, &follows, &leads).await?;
     println!("keys are created again {} ms after the other zone fell silent", waited.as_millis());
-    let [leads, follows] = leaders_zone_first(&admin, &cluster).await?;
+    let [leads, follows] = leaders_zone_first(&cluster).await?;
     let waited = survive_silence_of(&cluster, &leads, &follows).await?;
     println!(
         "keys are created again {} ms after the leader's zone fell silent",

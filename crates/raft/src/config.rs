@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use twinkeep_core::command::Batch;
-use twinkeep_core::topology::NodeRole;
 
 /// Longest signed batch that fits into one entry, in bytes: a full batch and its signature.
 pub const BATCH_BYTES_MAX: usize = Batch::BYTES_MAX + (4 << 10);
@@ -60,7 +59,7 @@ impl Config {
     ///
     /// # Errors
     /// [`InvalidConfig`] when the times contradict each other.
-    pub(crate) fn openraft(&self, role: NodeRole) -> Result<openraft::Config, InvalidConfig> {
+    pub(crate) fn openraft(&self) -> Result<openraft::Config, InvalidConfig> {
         let config = openraft::Config {
             cluster_name: "twinkeep".to_owned(),
             heartbeat_interval: millis(self.heartbeat),
@@ -81,8 +80,9 @@ impl Config {
             enable_leader_restore: Some(false),
             // A follower whose log went back has lost copies that were counted.
             allow_log_reversion: Some(false),
-            // The watchdog decides when the witness stands for election.
-            enable_elect: role == NodeRole::Data,
+            // Nobody stands for election before its boot handshake; afterwards a data node may, and the
+            // watchdog decides when the witness does.
+            enable_elect: false,
             backoff: "50ms 100ms 200ms ..500ms".to_owned(),
             ..openraft::Config::default()
         };
@@ -100,28 +100,18 @@ mod tests {
 
     #[test]
     fn a_returning_zone_cannot_raise_the_term_and_a_leader_is_never_restored() {
-        for role in [NodeRole::Data, NodeRole::Witness] {
-            let config = Config::default().openraft(role).unwrap();
-            assert_eq!(config.enable_pre_vote, Some(true));
-            assert_eq!(config.enable_leader_restore, Some(false));
-            assert_eq!(config.allow_log_reversion, Some(false));
-            assert!(config.install_snapshot_timeout >= 30_000);
-            assert!(config.max_in_snapshot_log_to_keep >= 10_000);
-        }
-    }
-
-    #[test]
-    fn the_witness_differs_only_in_standing_for_election() {
-        let data = Config::default().openraft(NodeRole::Data).unwrap();
-        let witness = Config::default().openraft(NodeRole::Witness).unwrap();
-        assert_eq!(data.election_timeout_min, witness.election_timeout_min);
-        assert_eq!(data.election_timeout_max, witness.election_timeout_max);
-        assert!(data.enable_elect && !witness.enable_elect);
+        let config = Config::default().openraft().unwrap();
+        assert_eq!(config.enable_pre_vote, Some(true));
+        assert_eq!(config.enable_leader_restore, Some(false));
+        assert_eq!(config.allow_log_reversion, Some(false));
+        assert!(!config.enable_elect, "nobody stands before the boot handshake");
+        assert!(config.install_snapshot_timeout >= 30_000);
+        assert!(config.max_in_snapshot_log_to_keep >= 10_000);
     }
 
     #[test]
     fn an_election_faster_than_the_heartbeat_is_refused() {
         let config = Config { election_min: Duration::from_millis(20), ..Config::default() };
-        config.openraft(NodeRole::Data).unwrap_err();
+        config.openraft().unwrap_err();
     }
 }

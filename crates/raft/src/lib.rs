@@ -10,6 +10,7 @@
 //! node. Log indexes count from 0, times are [`std::time::Duration`]s.
 
 mod blocking;
+mod boot;
 mod changes;
 pub mod codec;
 pub mod config;
@@ -34,6 +35,7 @@ pub mod types;
 mod witness;
 mod zones;
 
+pub use boot::RolledBack;
 pub use changes::Changes;
 pub use config::Config;
 pub use freshness::Freshness;

@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
@@ -15,13 +15,17 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 use twinkeep_storage::log::{Done, WriteError};
-use twinkeep_storage::{LogDb, StateDb};
+use twinkeep_storage::{LogDb, Note, StateDb};
 
 use crate::blocking::blocking;
+use crate::boot::{Boot, Shown};
 use crate::codec::{decode_entry, decode_log_id, decode_vote};
 use crate::codec::{encode_entry, encode_log_id, encode_vote};
 use crate::config::ENTRY_BYTES_PER_MESSAGE;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
+
+/// Reads of the last entry that somebody removed meanwhile, before it counts as a failure.
+const LAST_READS_MAX: usize = 100;
 
 /// The log as openraft uses it. Clones share one database.
 #[derive(Clone)]
@@ -29,13 +33,52 @@ pub struct LogStore {
     db: Arc<LogDb>,
     /// Made durable before entries that it holds are thrown away.
     state: Arc<StateDb>,
+    /// What is remembered of other nodes, written down with the next entries.
+    boot: Option<Weak<Boot>>,
 }
 
 impl LogStore {
     /// Takes an open log and the state that its entries are applied to.
     #[must_use]
     pub fn new(db: Arc<LogDb>, state: Arc<StateDb>) -> Self {
-        Self { db, state }
+        Self { db, state, boot: None }
+    }
+
+    /// Writes down with entries what the handshake remembers.
+    pub(crate) fn remembering(mut self, boot: &Arc<Boot>) -> Self {
+        self.boot = Some(Arc::downgrade(boot));
+        self
+    }
+
+    /// Returns what this disk shows: the last durable vote, and the last entry that can be read. An entry that
+    /// is not on the disk yet is shown too: to claim more makes others more careful.
+    pub(crate) fn shown(&self) -> io::Result<Shown> {
+        let vote = self.db.vote().map(|bytes| decode_vote(&bytes).map_err(damaged)).transpose()?;
+        for _ in 0..LAST_READS_MAX {
+            let last = self.last_log_id()?;
+            // Nothing where there are entries: the last one was removed between two looks.
+            if last.is_some() || self.db.span().is_none() {
+                return Ok(Shown { vote, last });
+            }
+        }
+        Err(io::Error::other("the end of the log cannot be read"))
+    }
+
+    /// Returns the last committed entry, if this disk has it.
+    pub(crate) fn committed_and_synced(&self) -> Option<LogId> {
+        let (index, marker) = self.db.committed()?;
+        // Markers are checked when the log is opened.
+        let id = read_log_id(&marker).ok()?;
+        (self.db.synced_index() >= Some(index)).then_some(id)
+    }
+
+    fn write_down(&self) {
+        let boot = self.boot.as_ref().and_then(Weak::upgrade);
+        let Some(bytes) = boot.and_then(|boot| boot.ledger.take_unwritten()) else { return };
+        if let Err(error) = self.db.save_note_then(Note::Acknowledged, bytes, Box::new(|_| ())) {
+            // The failure of the log ends the node, and is told there.
+            tracing::debug!(%error, "what others acknowledged was not written down");
+        }
     }
 
     fn last_log_id(&self) -> io::Result<Option<LogId>> {
@@ -127,6 +170,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let rows = entries.into_iter().map(|e| (e.log_id.index, encode_entry(&e).into()));
         let rows: Vec<(u64, Bytes)> = rows.collect();
         let done: Done = Box::new(|fate| callback.io_completed(fate.map_err(io::Error::other)));
+        self.write_down();
         // Waits only when the disk is far behind, and then everybody has to.
         blocking(|| self.db.append(rows, done)).map_err(io::Error::other)
     }

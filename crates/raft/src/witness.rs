@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::boot::Boot;
 use crate::config::Config;
 use crate::observe::{leads, observe};
 use crate::roster::Roster;
@@ -61,6 +62,7 @@ pub(crate) struct Watchdog {
     pub(crate) raft: Raft,
     pub(crate) roster: Arc<Roster>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) boot: Arc<Boot>,
     pub(crate) lease: Duration,
 }
 
@@ -69,9 +71,10 @@ impl Watchdog {
         raft: Raft,
         roster: Arc<Roster>,
         refusals: Arc<Refusals>,
+        boot: Arc<Boot>,
         config: &Config,
     ) -> Self {
-        Self { raft, roster, refusals, lease: config.election_max }
+        Self { raft, roster, refusals, boot, lease: config.election_max }
     }
 
     /// Runs until Raft stops.
@@ -117,9 +120,10 @@ impl Watchdog {
     }
 
     fn may_stand(&self) -> bool {
-        observe(&self.raft, |metrics| {
+        let is_voter = observe(&self.raft, |metrics| {
             metrics.membership_config.voter_ids().any(|node| node == metrics.id)
-        })
+        });
+        is_voter && self.boot.may_stand() && !cfg!(twinkeep_break = "watchdog")
     }
 
     /// Brings a data node up to date and hands it the lead.

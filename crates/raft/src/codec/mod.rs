@@ -23,6 +23,7 @@ pub use applied::Applied;
 pub use entry::{decode_entry, encode_entry};
 pub use log_id::{LOG_ID_LEN, decode_log_id, decode_vote, encode_log_id, encode_vote};
 pub(crate) use log_id::{checked_log_id, checked_vote};
+pub(crate) use membership::{decode_membership, encode_membership};
 
 #[cfg(test)]
 mod tests;

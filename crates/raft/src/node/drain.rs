@@ -1,14 +1,19 @@
 //! Leaving the lead on purpose: a planned stop must not cost an election timeout.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
+use twinkeep_core::topology::NodeRole;
 
 use super::Shared;
 use crate::observe::{leads, observe};
 
 /// How soon a transfer that did not succeed is tried again, with another node if there is one.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// A node that said nothing for this long is no successor, if there is another.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// The deadline passed and this node still leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,8 +27,29 @@ impl Shared {
     /// [`StillLeads`] when nobody took over before the deadline.
     pub(super) async fn drain(&self, deadline: Instant) -> Result<(), StillLeads> {
         self.draining.store(true, std::sync::atomic::Ordering::Relaxed);
-        self.raft.runtime_config().elect(false);
+        self.allow_elections();
         timeout_at(deadline, self.hand_over()).await.map_err(|_| StillLeads)
+    }
+
+    /// Lets Raft stand for election, or not, by what this node is and does.
+    pub(crate) fn allow_elections(&self) {
+        let may_stand = self.role == NodeRole::Data && !self.draining() && self.boot.may_stand();
+        self.raft.runtime_config().elect(may_stand);
+    }
+
+    /// Ends leaderships of this node that have counted what a voter has lost: nothing more is counted under
+    /// them, and another node takes over, which counts from the beginning.
+    pub(super) async fn end_lost_leaderships(self: Arc<Self>) {
+        loop {
+            self.boot.ledger.halted.notified().await;
+            let lost = observe(&self.raft, |metrics| self.boot.ledger.is_halted(&metrics.vote));
+            if !lost {
+                continue;
+            }
+            tracing::error!("this node has counted copies that are gone, and hands over the lead");
+            // Without a successor it goes on leading and acknowledges nothing, which loses nothing.
+            self.hand_over().await;
+        }
     }
 
     /// Transfers the lead to the data node that is furthest, until another node leads.
@@ -51,11 +77,12 @@ impl Shared {
         }
     }
 
-    /// Returns the voting data node that shall lead next: an unsealed one before others, since a leader has
+    /// Returns the voting data node that shall lead next: one that answers before others; an unsealed one, since a leader has
     /// to sign; then the one with the longest log; then one of another zone: nodes are often stopped a zone
     /// at a time, and a neighbour would be the next to go.
     fn successor(&self) -> Option<u64> {
         let readings = self.links.readings();
+        let answers = |node: &u64| readings.get(node).is_some_and(|r| r.at.elapsed() < SILENCE_MAX);
         let unsealed = |node: &u64| readings.get(node).is_some_and(|r| !r.is_sealed);
         let me = self.me.node.get();
         let records = self.roster.records();
@@ -66,8 +93,11 @@ impl Shared {
                 .membership_config
                 .voter_ids()
                 .filter(|node| *node != me && self.roster.is_data(*node))
+                .filter(|node| !self.boot.ledger.is_rolled_back(*node))
                 .filter_map(|node| Some((matched.get(&node).copied()??, node)))
-                .max_by_key(|(log_id, node)| (unsealed(node), *log_id, zone(node) != zone(&me)))
+                .max_by_key(|(log_id, node)| {
+                    (answers(node), unsealed(node), *log_id, zone(node) != zone(&me))
+                })
                 .map(|(_, node)| node)
         })
     }

@@ -2,13 +2,14 @@
 //!
 //! A failed write or sync, a damaged record or a panic leaves a node that holds its place and does
 //! not do its work. openraft reports some of that and hides the rest: after a panic its metrics still
-//! say that all is well. So three things are watched, and whoever runs the process ends it.
+//! say that all is well. So four things are watched, and whoever runs the process ends it.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::Node;
+use crate::boot::RolledBack;
 use crate::observe::observe;
 
 /// How often the core is asked for a sign of life.
@@ -20,6 +21,9 @@ pub enum Fatal {
     /// Raft ended with an error: the disk failed, or a rule was broken.
     #[error("raft stopped: {0}")]
     Raft(String),
+    /// This node's disk is an older copy: it must not take part with it.
+    #[error("{0}")]
+    RolledBack(RolledBack),
     /// Entries are not applied any more.
     #[error("the state machine stopped")]
     StateMachine,
@@ -32,6 +36,7 @@ impl Node {
         let mut applied = self.applied();
         tokio::select! {
             fatal = self.raft_stopped() => fatal,
+            why = self.shared.boot.refused() => Fatal::RolledBack(why),
             // The state machine drops its end when it panics.
             () = async { while applied.changed().await.is_ok() {} } => Fatal::StateMachine,
         }

@@ -29,6 +29,7 @@ use twinkeep_core::clock::Clock;
 use twinkeep_core::command::SignatureVerifier;
 use twinkeep_core::replication::Durability;
 use twinkeep_core::topology::NodeRole;
+use twinkeep_proto::peer::v1 as pb;
 use twinkeep_proto::peer::v1::peer_service_server::{PeerService, PeerServiceServer};
 use twinkeep_storage::{LogDb, StateDb};
 
@@ -43,6 +44,7 @@ pub use read::ReadError;
 pub use status::{Member, Part, Status};
 pub(crate) use zone_gate::{Reached, Ungated};
 
+use crate::boot::Boot;
 use crate::changes::Changes;
 use crate::config::Config;
 use crate::freshness::{self, Freshness, Granted};
@@ -53,7 +55,7 @@ use crate::roster::Roster;
 use crate::signing::CommandSigner;
 use crate::snapshot::Snapshots;
 use crate::state_machine::Raft;
-use crate::transport::{Links, Me, Peer, PeerServer, Wire};
+use crate::transport::{Links, Me, Peer, PeerServer, Wire, membership_out};
 use crate::witness::Refusals;
 
 /// How long the leader works on a batch that a peer forwarded; the peer's own deadline is shorter.
@@ -87,6 +89,7 @@ pub(crate) struct Shared {
     pub(crate) signer: Arc<dyn CommandSigner>,
     pub(crate) verifier: Arc<dyn SignatureVerifier>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) boot: Arc<Boot>,
     /// The last applied entry; closes when the state machine is gone.
     applied: watch::Receiver<Option<u64>>,
     changes: Arc<Changes>,
@@ -97,7 +100,7 @@ pub(crate) struct Shared {
     granted: Granted,
     /// The log, as the node writes down what is not Raft's.
     disk: Arc<LogDb>,
-    opened: Instant,
+    pub(crate) opened: Instant,
     stamp: clock::Stamp,
     heard: Mutex<Option<(u64, Instant)>>,
     draining: AtomicBool,
@@ -156,6 +159,17 @@ impl Shared {
     /// Returns the index of the last applied entry.
     pub(crate) fn applied_index(&self) -> Option<u64> {
         *self.applied.borrow()
+    }
+
+    /// Tells whether the cluster is at a version with replication modes and the boot handshake, as far as this
+    /// node has applied.
+    pub(crate) fn has_modes(&self) -> bool {
+        self.replication.applied().borrow().has_modes
+    }
+
+    /// Returns the membership that counts at this node, as it travels.
+    pub(crate) fn counting_membership(&self) -> (Bytes, Option<pb::LogId>) {
+        observe(&self.raft, |metrics| membership_out(&metrics.membership_config))
     }
 
     fn peer(&self, node: u64) -> Arc<Peer> {
@@ -285,6 +299,12 @@ impl Node {
     #[must_use]
     pub fn leader(&self) -> Option<u64> {
         self.shared.leader()
+    }
+
+    /// Tells whether this node takes part in votes and acknowledgements: it has finished its boot handshake.
+    #[must_use]
+    pub fn takes_part(&self) -> bool {
+        self.shared.boot.takes_part()
     }
 
     /// Returns this node's id.

@@ -10,6 +10,7 @@ use twinkeep_core::topology::NodeRole;
 use twinkeep_storage::Note;
 
 use super::{Node, Shared};
+use crate::boot::{Boot, Ledger, Start};
 use crate::config::{Config, InvalidConfig};
 use crate::freshness::{self, Granted};
 use crate::lease::{Holder, Leases};
@@ -43,6 +44,9 @@ pub enum OpenError {
     /// What is on disk does not fit together.
     #[error(transparent)]
     Stores(#[from] StoresError),
+    /// The end of the log cannot be read.
+    #[error("the end of the log cannot be read")]
+    Log(#[from] std::io::Error),
     /// Raft refused what it found.
     #[error("raft refuses to start: {0}")]
     Raft(String),
@@ -55,16 +59,27 @@ impl Node {
     /// [`OpenError`] with one line that says what does not fit.
     pub async fn open(parts: Parts) -> Result<Self, OpenError> {
         let Parts { role, config, stores, wire, clock, boot_id } = parts;
-        let openraft_config = Arc::new(config.openraft(role)?);
+        let openraft_config = Arc::new(config.openraft()?);
         let Opened { log, state_machine, applied, changes, replication, snapshots } =
             stores.open()?;
         let Stores { me, log: disk, state, roster, verifier, signer, .. } = stores;
         let holder = Holder::new(boot_id, disk.note(Note::SyncLease).as_deref());
         let stamp = disk.note(Note::Freshness);
         let fresh = freshness::Lease::new(boot_id, stamp.as_deref(), &*clock);
-        let links = Links::new(me, Arc::clone(&wire), Arc::clone(&roster), Arc::clone(&clock));
-        let network = Network { links: Arc::clone(&links) };
         let node = me.node.get();
+        let start = Start { number: clock.unix_ms().max(1), shown: log.shown()? };
+        let remembered = disk.note(Note::Acknowledged);
+        let ledger = Ledger::new(node, start, remembered.as_deref());
+        let boot = Boot::new(ledger, log.clone());
+        let log = log.remembering(&boot);
+        let links = Links::new(
+            me,
+            Arc::clone(&wire),
+            Arc::clone(&roster),
+            Arc::clone(&clock),
+            Arc::clone(&boot),
+        );
+        let network = Network { links: Arc::clone(&links) };
         let raft = openraft::Raft::build(node, openraft_config, network, log, state_machine)
             .await
             .map_err(|fatal| OpenError::Raft(fatal.to_string()))?;
@@ -81,6 +96,7 @@ impl Node {
             signer,
             verifier,
             refusals: Arc::default(),
+            boot,
             applied,
             changes,
             replication,
@@ -106,6 +122,9 @@ impl Node {
         tasks.spawn(snapshot_keeper::run(Arc::clone(shared)));
         let meeting = Arc::clone(shared);
         tasks.spawn(async move { meeting.meet_peers().await });
+        tasks.spawn(Arc::clone(shared).take_part());
+        tasks.spawn(Arc::clone(shared).end_lost_leaderships());
+        tasks.spawn(Arc::clone(shared).write_notes());
         match shared.role {
             NodeRole::Data => {
                 let following = Arc::clone(shared);
@@ -113,13 +132,13 @@ impl Node {
                 tasks.spawn(Arc::clone(shared).judge_durability());
                 tasks.spawn(Arc::clone(shared).mark_durable());
                 tasks.spawn(Arc::clone(shared).keep_mode());
-                tasks.spawn(Arc::clone(shared).write_notes());
                 tasks.spawn(Arc::clone(shared).keep_fresh());
             }
             NodeRole::Witness => {
                 let (raft, roster) = (shared.raft.clone(), Arc::clone(&shared.roster));
                 let refusals = Arc::clone(&shared.refusals);
-                let watchdog = Watchdog::new(raft, roster, refusals, &shared.config);
+                let boot = Arc::clone(&shared.boot);
+                let watchdog = Watchdog::new(raft, roster, refusals, boot, &shared.config);
                 tasks.spawn(watchdog.run());
             }
         }

@@ -286,10 +286,10 @@ impl Shared {
         }
     }
 
-    /// Writes down, once a second, the newest sync lease and when the state was last known to be new, for as
+    /// Writes down, once a second, the newest sync lease, when the state was last known to be new, and what others acknowledged, for as
     /// long as Raft runs.
     pub(super) async fn write_notes(self: Arc<Self>) {
-        let mut written = [None, None];
+        let mut written = [None, None, None];
         while observe(&self.raft, |metrics| metrics.running_state.is_ok()) {
             sleep(WRITE_INTERVAL).await;
             let stamp = self.fresh.stamp().map(|stamp| stamp.encode());
@@ -300,9 +300,11 @@ impl Shared {
                 tracing::error!(error, "the state is not on disk; its age is not written down");
                 continue;
             }
+            let acknowledged = self.boot.ledger.take_unwritten();
             let notes = [
                 (Note::SyncLease, self.leases.holder.held().map(|lease| lease.encode())),
                 (Note::Freshness, stamp),
+                (Note::Acknowledged, acknowledged.map(|bytes| bytes.to_vec())),
             ];
             for ((note, bytes), written) in notes.into_iter().zip(&mut written) {
                 let Some(bytes) = bytes.filter(|bytes| written.as_ref() != Some(bytes)) else {
@@ -376,7 +378,11 @@ impl Shared {
 
     fn view(&self, led: &Led) -> Option<View> {
         let applied = self.applied_index();
-        observe(&self.raft, |metrics| View::read(metrics, &self.roster, applied, led))
+        observe(&self.raft, |metrics| {
+            // What Raft's metrics show of a voter may be gone.
+            let is_halted = self.boot.ledger.is_halted(&metrics.vote);
+            if is_halted { None } else { View::read(metrics, &self.roster, applied, led) }
+        })
     }
 
     /// Returns until when this node can grant sync leases: it leads, every zone is complete, and it does not

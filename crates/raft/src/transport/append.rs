@@ -1,5 +1,6 @@
 //! Entries from the leader: checked, cut where they name a stranger, handed to Raft, answered.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,10 +19,11 @@ use tonic::{Extensions, Status, Streaming};
 use twinkeep_proto::peer::v1 as pb;
 
 use super::admission::{self, malformed};
+use super::hearing::Heard;
 use super::{server::PeerServer, wire};
 use crate::codec::Applied;
 use crate::observe::observe;
-use crate::types::{Membership, Payload, TypeConfig};
+use crate::types::{Membership, Payload, TypeConfig, Vote};
 
 /// Pause before an answer that says that nothing was taken.
 const IN_VAIN_PAUSE: Duration = Duration::from_millis(10);
@@ -34,25 +36,47 @@ struct Admitted {
     request: AppendEntriesRequest<TypeConfig>,
     /// Whether entries were cut off the end.
     is_cut: bool,
+    heard: Heard,
+    /// A vote that the leader lies below: it is told so, and nothing is taken.
+    below: Option<Vote>,
 }
+
+/// What was heard with each run of a stream that is not answered yet, oldest first.
+type Unanswered = Arc<Mutex<VecDeque<Heard>>>;
 
 impl PeerServer {
     fn admit_append(
         &self,
         connection: &Extensions,
-        message: pb::AppendEntriesRequest,
+        mut message: pb::AppendEntriesRequest,
     ) -> Result<Admitted, Status> {
         let from = self.admission.admit(connection, message.header.as_ref())?;
         let lease = message.sync_lease;
+        let header = message.header.take();
+        let acknowledged = std::mem::take(&mut message.acknowledged);
         let mut request = wire::append_in(message).map_err(|e| malformed(e.to_string()))?;
         admission::append(from, &request)?;
+        let heard = self.hear(header.as_ref())?;
+        self.remember(from, acknowledged)?;
+        let below = self.leader_below(&request.vote)?;
         let is_cut = self.cut_at_stranger(&mut request)?;
         // The witness promises nothing: it does not know what is acknowledged. What an old leader promised while
         // it led stays true.
         if let Some(lease) = lease.filter(|_| self.shared.roster.is_data(from)) {
             self.shared.take_lease(wire::lease_in(lease));
         }
-        Ok(Admitted { from, request, is_cut })
+        Ok(Admitted { from, request, is_cut, heard, below })
+    }
+
+    /// Writes an answer, if the leader may count it.
+    fn answer(
+        &self,
+        answer: &StreamAppendResult<TypeConfig>,
+        heard: Heard,
+    ) -> Result<pb::AppendEntriesResponse, Status> {
+        self.hear_again(heard)?;
+        let start = self.shared.boot.ledger.own().number;
+        Ok(wire::append_answer_out(answer, self.shared.clock.elapsed(), start))
     }
 
     /// Cuts a run of entries in front of a membership that names a node which no signed command has
@@ -125,7 +149,11 @@ impl PeerServer {
         connection: &Extensions,
         message: pb::AppendEntriesRequest,
     ) -> Result<pb::AppendEntriesResponse, Status> {
-        let Admitted { from, request, is_cut } = self.admit_append(connection, message)?;
+        let admitted = self.admit_append(connection, message)?;
+        let Admitted { from, request, is_cut, heard, below } = admitted;
+        if let Some(greater) = below {
+            return self.answer(&Err(StreamAppendError::HigherVote(greater)), heard);
+        }
         pause_if_in_vain(is_cut, &request).await;
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let prev = request.prev_log_id;
@@ -141,7 +169,7 @@ impl PeerServer {
             Err(RaftError::APIError(never)) => match never {},
         };
         self.note_leader(from, &answer);
-        Ok(wire::append_answer_out(&answer, self.shared.clock.elapsed()))
+        self.answer(&answer, heard)
     }
 
     /// Answers runs of entries as they become durable, without waiting for one before the next.
@@ -157,17 +185,24 @@ impl PeerServer {
             // Why the requests ended, if it was not the leader who ended them.
             let refusal = Arc::new(Mutex::new(None));
             let from = self.admission.proven(&connection);
-            let requests = self.clone().requests(connection, messages, Arc::clone(&refusal));
+            let unanswered = Unanswered::default();
+            let hearing = Arc::clone(&unanswered);
+            let refused = Arc::clone(&refusal);
+            let requests = self.clone().requests(connection, messages, hearing, refused);
             let mut matched = pin!(raft.stream_append(requests));
             while let Some(answer) = matched.next().await {
-                let answer = match answer {
-                    Ok(answer) => {
+                // There is one answer for each run, in their order.
+                let heard = unanswered.lock().pop_front();
+                let answer = match (answer, heard) {
+                    (Ok(answer), Some(heard)) => {
                         self.note_leader(from.unwrap_or(0), &answer);
-                        Ok(wire::append_answer_out(&answer, self.shared.clock.elapsed()))
+                        self.answer(&answer, heard)
                     }
-                    Err(fatal) => Err(stopped(&fatal)),
+                    (Ok(_), None) => Err(Status::internal("an answer to nothing")),
+                    (Err(fatal), _) => Err(stopped(&fatal)),
                 };
-                if answers.send(answer).await.is_err() {
+                let is_last = answer.is_err();
+                if answers.send(answer).await.is_err() || is_last {
                     return;
                 }
             }
@@ -185,16 +220,25 @@ impl PeerServer {
         self,
         connection: Extensions,
         messages: Streaming<pb::AppendEntriesRequest>,
+        unanswered: Unanswered,
         refusal: Arc<Mutex<Option<Status>>>,
     ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
         let state = Some((self, connection, messages));
         futures::stream::unfold(state, move |state| {
-            let refusal = Arc::clone(&refusal);
+            let (refusal, unanswered) = (Arc::clone(&refusal), Arc::clone(&unanswered));
             async move {
                 let (server, connection, mut messages) = state?;
                 let message = messages.message().await.ok()??;
                 match server.admit_append(&connection, message) {
-                    Ok(Admitted { request, is_cut, .. }) => {
+                    Ok(Admitted { below: Some(_), .. }) => {
+                        // The next heartbeat tells the leader which vote it lies below.
+                        let status =
+                            Status::unavailable("this node may have followed a later leader");
+                        *refusal.lock() = Some(status);
+                        None
+                    }
+                    Ok(Admitted { request, is_cut, heard, .. }) => {
+                        unanswered.lock().push_back(heard);
                         pause_if_in_vain(is_cut, &request).await;
                         let next = (!is_cut).then_some((server, connection, messages));
                         Some((request, next))

@@ -22,6 +22,7 @@ use twinkeep_proto::peer::v1 as pb;
 
 use super::links::NoChannel;
 use super::{Links, Peer, Purpose, snapshot_out, wire};
+use crate::boot::Uncounted;
 use crate::codec::Malformed;
 use crate::snapshot::{Snapshot, SnapshotData};
 use crate::types::{Contact, TypeConfig, Vote};
@@ -75,9 +76,19 @@ impl Client {
         call: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Error> {
         match timeout(limit, call).await {
-            Ok(answer) => answer.map_err(rpc_error),
+            Ok(answer) => answer.map_err(|status| self.refused(status)),
             Err(_) => Err(self.late(action, limit)),
         }
+    }
+
+    /// Learns from a refusal why it was one.
+    fn refused(&self, status: Status) -> Error {
+        if status.code() == Code::Aborted
+            && let Err(error) = self.peer.hear_starts(status.details())
+        {
+            return error.into();
+        }
+        rpc_error(status)
     }
 
     fn late(&self, action: RPCTypes, timeout: Duration) -> Error {
@@ -90,10 +101,12 @@ impl Client {
         request: VoteRequest<TypeConfig>,
         option: &RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Error> {
-        let (mut client, header) = self.peer.client(Purpose::Votes)?;
+        let (mut client, _) = self.peer.client(Purpose::Votes)?;
+        let header = self.peer.header_of_log()?;
         let call = client.request_vote(wire::vote_request_out(header, kind, &request));
-        let answer = self.within(RPCTypes::Vote, option.soft_ttl(), call).await?;
-        Ok(wire::vote_answer_in(answer.into_inner())?)
+        let answer = self.within(RPCTypes::Vote, option.soft_ttl(), call).await?.into_inner();
+        self.peer.count(answer.start, &request.vote, None)?;
+        Ok(wire::vote_answer_in(answer)?)
     }
 
     /// Returns the answers to runs of entries, in order, each once its entries are on the peer's disk.
@@ -116,8 +129,9 @@ impl Client {
                 Session::Open(open) => open,
                 Session::Waiting(mut input) => {
                     let Some(first) = input.next().await else { return Ok(None) };
+                    let vote = first.vote;
                     let input = futures::stream::once(async { first }).chain(input);
-                    self.open_session(input, limit).await?
+                    self.open_session(vote, input, limit).await?
                 }
             };
             let answer = self.next_answer(&mut open).await?;
@@ -127,20 +141,38 @@ impl Client {
 
     async fn open_session(
         &self,
+        vote: Vote,
         input: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + 'static,
         limit: Duration,
     ) -> Result<OpenSession, Error> {
-        let (mut client, header) = self.peer.client(Purpose::Entries)?;
+        let (mut client, _) = self.peer.client(Purpose::Entries)?;
         let sent = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&sent);
         let peer = Arc::clone(&self.peer);
-        let requests = input.map(move |request| {
+        // Ends when this node is stopping.
+        let requests = input.scan((), move |(), request| {
             counter.fetch_add(1, Ordering::Relaxed);
-            wire::append_out(header.clone(), &request, peer.grant())
+            let header = peer.header_of_log().ok();
+            let lease = peer.grant();
+            let message = header.map(|h| wire::append_out(h, &request, lease, Vec::new()));
+            std::future::ready(message)
         });
         let call = client.stream_append(requests);
         let answers = self.within(RPCTypes::AppendEntries, limit, call).await?.into_inner();
-        Ok(OpenSession { answers, sent, answered: 0 })
+        Ok(OpenSession { vote, answers, sent, answered: 0 })
+    }
+
+    /// Reads an answer to entries or a heartbeat, if it counts.
+    fn take_answer(
+        &self,
+        vote: &Vote,
+        answer: pb::AppendEntriesResponse,
+    ) -> Result<StreamAppendResult<TypeConfig>, Error> {
+        let (start, clock_ms) = (answer.start, answer.clock_ms);
+        let answer = wire::append_answer_in(answer)?;
+        self.peer.count(start, vote, answer.as_ref().ok().copied())?;
+        self.peer.note_answer(clock_ms);
+        Ok(answer)
     }
 
     /// Waits for an answer; `None` at the end of the session. Without a run under way there is nothing
@@ -152,10 +184,10 @@ impl Client {
         loop {
             tokio::select! {
                 answer = open.answers.message() => {
-                    let Some(answer) = answer.map_err(rpc_error)? else { return Ok(None) };
+                    let answer = answer.map_err(|status| self.refused(status))?;
+                    let Some(answer) = answer else { return Ok(None) };
                     open.answered += 1;
-                    self.peer.note_answer(answer.clock_ms);
-                    return Ok(Some(wire::append_answer_in(answer)?));
+                    return self.take_answer(&open.vote, answer).map(Some);
                 }
                 () = sleep(ANSWER_TIMEOUT) => {
                     if open.sent.load(Ordering::Relaxed) > open.answered {
@@ -175,6 +207,8 @@ enum Session<S> {
 }
 
 struct OpenSession {
+    /// The leadership that sends.
+    vote: Vote,
     answers: Streaming<pb::AppendEntriesResponse>,
     /// Runs that were sent.
     sent: Arc<AtomicU64>,
@@ -191,13 +225,15 @@ impl RaftNetworkV2<TypeConfig> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-        let (mut client, header) = self.peer.client(self.purpose)?;
-        let message = wire::append_out(header, &request, self.peer.grant());
+        let (mut client, _) = self.peer.client(self.purpose)?;
+        let header = self.peer.header_of_log()?;
+        let is_heartbeat = request.entries.is_empty();
+        let acknowledged =
+            if is_heartbeat { self.peer.acknowledged(&request.vote) } else { Vec::new() };
+        let message = wire::append_out(header, &request, self.peer.grant(), acknowledged);
         let call = client.append_entries(message);
         let answer = self.within(RPCTypes::AppendEntries, option.soft_ttl(), call).await?;
-        let answer = answer.into_inner();
-        self.peer.note_answer(answer.clock_ms);
-        Ok(match wire::append_answer_in(answer)? {
+        Ok(match self.take_answer(&request.vote, answer.into_inner())? {
             Ok(matched) if matched == last => AppendEntriesResponse::Success,
             Ok(matched) => AppendEntriesResponse::PartialSuccess(matched),
             Err(StreamAppendError::Conflict(id)) if request.prev_log_id == Some(id) => {
@@ -250,8 +286,10 @@ impl RaftNetworkV2<TypeConfig> for Client {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let (client, header) = self.peer.client(Purpose::Snapshots).map_err(Error::from)?;
+        let (client, _) = self.peer.client(Purpose::Snapshots).map_err(Error::from)?;
+        let header = self.peer.header_of_log().map_err(Error::from)?;
         let limit = option.soft_ttl();
+        let held = snapshot.meta.last_log_id;
         let Some(stored) = snapshot.snapshot.stored().cloned() else {
             return Err(network_error("there is no snapshot to send").into());
         };
@@ -265,10 +303,12 @@ impl RaftNetworkV2<TypeConfig> for Client {
             Err(snapshot_out::Failure::Late) => {
                 return Err(self.late(RPCTypes::InstallSnapshot, limit).into());
             }
-            Err(snapshot_out::Failure::Refused(status)) => return Err(rpc_error(status).into()),
+            Err(snapshot_out::Failure::Refused(status)) => return Err(self.refused(status).into()),
         };
-        let vote = wire::vote_in(answer.vote).map_err(Error::from)?;
-        Ok(SnapshotResponse::new(vote))
+        let theirs = wire::vote_in(answer.vote).map_err(Error::from)?;
+        let held = (theirs == vote).then_some(held);
+        self.peer.count(answer.start, &vote, held).map_err(Error::from)?;
+        Ok(SnapshotResponse::new(theirs))
     }
 
     async fn transfer_leader(
@@ -276,7 +316,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, Error> {
-        let (mut client, header) = self.peer.client(Purpose::Votes)?;
+        let (mut client, _) = self.peer.client(Purpose::Votes)?;
+        let header = self.peer.header_of_log()?;
         let call = client.transfer_leader(wire::transfer_out(header, &request));
         let answer = self.within(RPCTypes::TransferLeader, option.soft_ttl(), call).await?;
         Ok(wire::transfer_answer_in(answer.into_inner(), &request)?)
@@ -304,6 +345,12 @@ fn network_error(why: &'static str) -> Error {
 
 impl From<NoChannel> for Error {
     fn from(error: NoChannel) -> Self {
+        Unreachable::new(&error).into()
+    }
+}
+
+impl From<Uncounted> for Error {
+    fn from(error: Uncounted) -> Self {
         Unreachable::new(&error).into()
     }
 }

@@ -14,10 +14,12 @@ use twinkeep_proto::peer::v1 as pb;
 use twinkeep_proto::peer::v1::peer_service_client::PeerServiceClient;
 
 use super::{Me, wire};
+use crate::boot::{Boot, Uncounted};
+use crate::codec::Malformed;
 use crate::config::MESSAGE_BYTES_MAX;
 use crate::lease::{Answer, Grant};
 use crate::roster::Roster;
-use crate::types::{Contact, LogId};
+use crate::types::{Contact, LogId, Vote};
 
 /// How often each channel is used when nothing else uses it.
 const HELLO_INTERVAL: Duration = Duration::from_secs(1);
@@ -86,6 +88,7 @@ pub(crate) struct Links {
     wire: Arc<dyn Wire>,
     roster: Arc<Roster>,
     clock: Arc<dyn Clock>,
+    boot: Arc<Boot>,
     peers: Mutex<BTreeMap<u64, Arc<Peer>>>,
     /// Says what this node promises a peer with the next message; unset until the node is put together.
     grants: OnceLock<Grants>,
@@ -100,9 +103,10 @@ impl Links {
         wire: Arc<dyn Wire>,
         roster: Arc<Roster>,
         clock: Arc<dyn Clock>,
+        boot: Arc<Boot>,
     ) -> Arc<Self> {
         let (peers, grants) = (Mutex::default(), OnceLock::new());
-        Arc::new(Self { me, wire, roster, clock, peers, grants })
+        Arc::new(Self { me, wire, roster, clock, boot, peers, grants })
     }
 
     /// Sets who says what this node promises its peers. Called once.
@@ -192,6 +196,43 @@ impl Peer {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Ok((client, links.me.header(self.node)))
+    }
+
+    /// Returns the peer's id.
+    pub(crate) fn node(&self) -> u64 {
+        self.node
+    }
+
+    /// Returns the header of a message of the log: with the starts that this node knows of.
+    pub(super) fn header_of_log(&self) -> Result<pb::Header, NoChannel> {
+        let links = self.links.upgrade().ok_or(NoChannel::Stopping)?;
+        let starts = links.boot.ledger.told();
+        Ok(pb::Header { starts, ..links.me.header(self.node) })
+    }
+
+    /// Returns what goes with a heartbeat: who acknowledged what under a leadership of this node.
+    pub(super) fn acknowledged(&self, vote: &Vote) -> Vec<pb::Acknowledged> {
+        let Some(links) = self.links.upgrade() else { return Vec::new() };
+        let counted = links.boot.acknowledged_under(vote);
+        counted.iter().map(|(node, known)| wire::acknowledged_out(*node, known)).collect()
+    }
+
+    /// Lets an answer of the peer count, if it is of the life that this node knows.
+    pub(super) fn count(
+        &self,
+        start: u64,
+        vote: &Vote,
+        held: Option<Option<LogId>>,
+    ) -> Result<(), Uncounted> {
+        let Some(links) = self.links.upgrade() else { return Ok(()) };
+        links.boot.ledger.count(self.node, start, vote, held)
+    }
+
+    /// Takes over the starts that the peer knew of when it refused a message.
+    pub(super) fn hear_starts(&self, told: &[u8]) -> Result<(), Malformed> {
+        let Some(links) = self.links.upgrade() else { return Ok(()) };
+        links.boot.note_starts(&wire::starts_in(told)?);
+        Ok(())
     }
 
     /// Notes that the peer answered a message of the log, with its clock.

@@ -6,11 +6,13 @@
 //! have to run over it.
 //!
 //! What comes in is checked twice: the connection by TLS ([`Wire`]), each message by `admission`.
-//! Nothing in a message is trusted because of where it came from.
+//! Nothing in a message is trusted because of where it came from. Messages of the log carry which starts of
+//! which nodes their sender knows; `hearing` refuses those that do not know enough ([`crate::boot`]).
 
 mod admission;
 mod append;
 mod client;
+mod hearing;
 mod links;
 mod server;
 mod snapshot_in;
@@ -18,6 +20,7 @@ mod snapshot_out;
 mod tls;
 mod wire;
 
+use bytes::Bytes;
 use twinkeep_core::id::{ClusterId, Incarnation, NodeId};
 use twinkeep_proto::peer::v1 as pb;
 
@@ -27,7 +30,10 @@ pub(crate) use links::{Links, Peer, Purpose};
 pub(crate) use server::PeerServer;
 pub(crate) use snapshot_in::fetch as fetch_snapshot;
 pub use tls::TlsWire;
-pub(crate) use wire::{reached_in, reached_out};
+pub(crate) use wire::{
+    acknowledged_in, membership_in, membership_out, reached_in, reached_out, shown_in, start_out,
+    starts_out,
+};
 
 /// Who this node is; stands in every message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +53,7 @@ impl Me {
             incarnation: self.incarnation.get(),
             from: self.node.get(),
             to,
+            starts: Bytes::new(),
         }
     }
 }

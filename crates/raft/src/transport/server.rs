@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use openraft::errors::RaftError;
+use openraft::raft::{VoteRequest, VoteResponse};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use twinkeep_proto::peer::v1 as pb;
@@ -19,6 +20,7 @@ use super::{snapshot_out, wire};
 use crate::config::MESSAGE_BYTES_MAX;
 use crate::node::{FORWARDED_PROPOSAL_TIMEOUT, ReadError, Shared, Ungated, answer_proposal};
 use crate::observe::observe;
+use crate::types::TypeConfig;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -60,10 +62,38 @@ impl PeerServer {
     }
 }
 
+impl PeerServer {
+    /// Asks Raft for this node's vote.
+    async fn ask_raft(
+        &self,
+        is_pre_vote: bool,
+        asked: &VoteRequest<TypeConfig>,
+    ) -> Result<VoteResponse<TypeConfig>, Status> {
+        let raft = &self.shared.raft;
+        let answer = match is_pre_vote {
+            true => raft.pre_vote(asked.clone()).await,
+            false => raft.vote(asked.clone()).await,
+        };
+        answer.map_err(|error| match error {
+            RaftError::Fatal(fatal) => stopped(&fatal),
+            RaftError::APIError(never) => match never {},
+        })
+    }
+}
+
 #[async_trait]
 impl PeerService for PeerServer {
     type StreamAppendStream = Answers<pb::AppendEntriesResponse>;
     type FetchSnapshotStream = Answers<pb::FetchSnapshotResponse>;
+
+    async fn announce_start(
+        &self,
+        request: Request<pb::AnnounceStartRequest>,
+    ) -> Result<Response<pb::AnnounceStartResponse>, Status> {
+        let (connection, message) = parts(request);
+        let from = self.admission.admit(&connection, message.header.as_ref())?;
+        self.announced(from, message.start).map(Response::new)
+    }
 
     async fn hello(
         &self,
@@ -82,20 +112,22 @@ impl PeerService for PeerServer {
         let from = self.admission.admit(&connection, message.header.as_ref())?;
         let asked = wire::vote_request_in(&message).map_err(|e| malformed(e.to_string()))?;
         admission::vote(from, &asked)?;
-        let raft = &self.shared.raft;
-        let answer = match message.kind() {
-            pb::VoteKind::PreVote => raft.pre_vote(asked.clone()).await,
-            pb::VoteKind::Vote => raft.vote(asked.clone()).await,
+        let is_pre_vote = match message.kind() {
+            pb::VoteKind::PreVote => true,
+            pb::VoteKind::Vote => false,
             pb::VoteKind::Unspecified => return Err(malformed("the kind of vote is missing")),
         };
-        let answer = answer.map_err(|error| match error {
-            RaftError::Fatal(fatal) => stopped(&fatal),
-            RaftError::APIError(never) => match never {},
-        })?;
+        let heard = self.hear(message.header.as_ref())?;
+        let answer = match self.candidate_below(&asked)? {
+            Some(answer) => answer,
+            None => self.ask_raft(is_pre_vote, &asked).await?,
+        };
         if self.shared.roster.is_data(from) {
             self.shared.refusals.note(&asked, &answer);
         }
-        Ok(Response::new(wire::vote_answer_out(&answer)))
+        self.hear_again(heard)?;
+        let start = self.shared.boot.ledger.own().number;
+        Ok(Response::new(wire::vote_answer_out(&answer, start)))
     }
 
     async fn append_entries(
@@ -121,14 +153,19 @@ impl PeerService for PeerServer {
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
         let (connection, message) = parts(request);
         let from = self.admission.admit(&connection, message.header.as_ref())?;
+        let heard = self.hear(message.header.as_ref())?;
         let asked = wire::transfer_in(message).map_err(|e| malformed(e.to_string()))?;
         admission::leadership(from, asked.from_leader())?;
+        if self.leader_below(asked.from_leader())?.is_some() || !self.shared.boot.may_stand() {
+            return Err(Status::unavailable("this node cannot stand for election yet"));
+        }
         // A witness that hands over has granted no leases.
         if self.shared.roster.is_data(from) {
             self.shared.leases.note_asked_to_lead();
         }
         let answer = self.shared.raft.handle_transfer_leader(asked).await;
         let answer = answer.map_err(|fatal| stopped(&fatal))?;
+        self.hear_again(heard)?;
         Ok(Response::new(wire::transfer_answer_out(&answer)))
     }
 
@@ -138,7 +175,8 @@ impl PeerService for PeerServer {
     ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
         let (connection, messages) = parts(request);
         let vote = snapshot_in::install(self, &connection, messages).await?;
-        Ok(Response::new(pb::InstallSnapshotResponse { vote: Some(wire::vote_out(&vote)) }))
+        let (vote, start) = (Some(wire::vote_out(&vote)), self.shared.boot.ledger.own().number);
+        Ok(Response::new(pb::InstallSnapshotResponse { vote, start }))
     }
 
     async fn fetch_snapshot(

@@ -55,6 +55,10 @@ pub(super) async fn install(
     let from = server.admission.admit(connection, head.header.as_ref())?;
     let vote = wire::vote_in(head.vote).map_err(|e| malformed(e.to_string()))?;
     admission::leadership(from, &vote)?;
+    let heard = server.hear(head.header.as_ref())?;
+    if let Some(greater) = server.leader_below(&vote)? {
+        return Ok(greater);
+    }
     let shared = &server.shared;
     let check = |meta: &SnapshotMeta| {
         let committed = observe(&shared.raft, |metrics| metrics.local_committed);
@@ -68,10 +72,10 @@ pub(super) async fn install(
     let _turn = server.receptions.turn(from, limit).await?;
     let signed = &head.signed_manifest;
     let data = receive(&shared.snapshots, signed, chunks, limit, check).await?;
-    match shared.raft.install_full_snapshot(vote, data.into_snapshot()).await {
-        Ok(answer) => Ok(answer.vote),
-        Err(fatal) => Err(stopped(&fatal)),
-    }
+    let answer = shared.raft.install_full_snapshot(vote, data.into_snapshot()).await;
+    let answer = answer.map_err(|fatal| stopped(&fatal))?;
+    server.hear_again(heard)?;
+    Ok(answer.vote)
 }
 
 /// Checks what openraft asserts of a snapshot that it installs.

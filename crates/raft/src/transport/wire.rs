@@ -3,20 +3,27 @@
 //! Everything that comes back is from a peer: a missing field is [`Malformed`], never a default
 //! that means something else.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use prost::Message as _;
 use twinkeep_core::replication::Durability;
 use twinkeep_proto::peer::v1 as pb;
 
-use crate::codec::{Malformed, checked_log_id, checked_vote, decode_entry, encode_entry};
+use crate::boot::{Acknowledged, NODES_MAX, Shown, Start};
+use crate::codec::{
+    Malformed, checked_log_id, checked_vote, decode_entry, decode_membership, encode_entry,
+    encode_membership,
+};
 use crate::config::ENTRIES_PER_MESSAGE_MAX;
 use crate::lease::{Grant, millis};
 use crate::node::Reached;
-use crate::types::{LogId, TypeConfig, Vote};
+use crate::types::{LogId, StoredMembership, TypeConfig, Vote};
 
 fn missing(what: &'static str) -> Malformed {
     Malformed { what, why: "a field is missing" }
@@ -43,10 +50,78 @@ pub(super) fn vote_in(vote: Option<pb::Vote>) -> Result<Vote, Malformed> {
     checked_vote(vote.term, vote.node_id, vote.committed)
 }
 
+pub(super) fn shown_out(shown: &Shown) -> pb::Shown {
+    pb::Shown {
+        vote: shown.vote.as_ref().map(vote_out),
+        last_log_id: shown.last.as_ref().map(log_id_out),
+    }
+}
+
+/// Reads what a disk shows. A message without it would be one of a disk that shows nothing.
+pub(crate) fn shown_in(shown: Option<pb::Shown>) -> Result<Shown, Malformed> {
+    let shown = shown.ok_or(missing("what a disk shows"))?;
+    Ok(Shown {
+        vote: shown.vote.map(|vote| vote_in(Some(vote))).transpose()?,
+        last: shown.last_log_id.map(log_id_in).transpose()?,
+    })
+}
+
+pub(crate) fn start_out(node_id: u64, start: &Start) -> pb::Start {
+    pb::Start { node_id, number: start.number, shown: Some(shown_out(&start.shown)) }
+}
+
+pub(super) fn start_in(start: pb::Start) -> Result<(u64, Start), Malformed> {
+    if start.node_id == 0 || start.number == 0 {
+        return Err(Malformed { what: "start", why: "a field is missing" });
+    }
+    Ok((start.node_id, Start { number: start.number, shown: shown_in(start.shown)? }))
+}
+
+/// Writes the known starts as they travel in headers.
+pub(crate) fn starts_out(starts: &BTreeMap<u64, Start>) -> Bytes {
+    let starts = starts.iter().map(|(node, start)| start_out(*node, start)).collect();
+    pb::Starts { starts }.encode_to_vec().into()
+}
+
+/// Reads starts. No bytes at all are of a sender that knows none.
+pub(super) fn starts_in(bytes: &[u8]) -> Result<BTreeMap<u64, Start>, Malformed> {
+    let malformed = |why| Malformed { what: "starts", why };
+    let starts = pb::Starts::decode(bytes).map_err(|_| malformed("they are no message"))?.starts;
+    if starts.len() > NODES_MAX {
+        return Err(malformed("they are too many"));
+    }
+    starts.into_iter().map(start_in).collect()
+}
+
+pub(super) fn acknowledged_out(node_id: u64, known: &Acknowledged) -> pb::Acknowledged {
+    pb::Acknowledged { node_id, start: known.start, held: Some(shown_out(&known.held)) }
+}
+
+pub(crate) fn acknowledged_in(known: pb::Acknowledged) -> Result<(u64, Acknowledged), Malformed> {
+    let held = shown_in(known.held)?;
+    Ok((known.node_id, Acknowledged { start: known.start, held }))
+}
+
+/// Writes the membership that counts at a node.
+pub(crate) fn membership_out(members: &StoredMembership) -> (Bytes, Option<pb::LogId>) {
+    let bytes = encode_membership(members.membership()).into();
+    (bytes, members.log_id().as_ref().map(log_id_out))
+}
+
+/// Reads the membership that counts at a node.
+pub(crate) fn membership_in(
+    bytes: &[u8],
+    log_id: Option<pb::LogId>,
+) -> Result<StoredMembership, Malformed> {
+    let log_id = log_id.map(log_id_in).transpose()?;
+    Ok(StoredMembership::new(log_id, decode_membership(bytes)?))
+}
+
 pub(super) fn append_out(
     header: pb::Header,
     request: &AppendEntriesRequest<TypeConfig>,
     lease: Option<Grant>,
+    acknowledged: Vec<pb::Acknowledged>,
 ) -> pb::AppendEntriesRequest {
     pb::AppendEntriesRequest {
         header: Some(header),
@@ -58,6 +133,7 @@ pub(super) fn append_out(
             from_ms: millis(lease.from),
             remaining_ms: millis(lease.remaining),
         }),
+        acknowledged,
     }
 }
 
@@ -87,6 +163,7 @@ pub(super) fn append_in(
 pub(super) fn append_answer_out(
     result: &StreamAppendResult<TypeConfig>,
     clock: Duration,
+    start: u64,
 ) -> pb::AppendEntriesResponse {
     use pb::append_entries_response::Result as Answer;
     let answer = match result {
@@ -96,7 +173,7 @@ pub(super) fn append_answer_out(
         }
         Err(StreamAppendError::HigherVote(vote)) => Answer::HigherVote(vote_out(vote)),
     };
-    pb::AppendEntriesResponse { result: Some(answer), clock_ms: millis(clock) }
+    pb::AppendEntriesResponse { result: Some(answer), clock_ms: millis(clock), start }
 }
 
 pub(super) fn append_answer_in(
@@ -137,8 +214,12 @@ pub(super) fn vote_request_in(
     })
 }
 
-pub(super) fn vote_answer_out(answer: &VoteResponse<TypeConfig>) -> pb::RequestVoteResponse {
+pub(super) fn vote_answer_out(
+    answer: &VoteResponse<TypeConfig>,
+    start: u64,
+) -> pb::RequestVoteResponse {
     pb::RequestVoteResponse {
+        start,
         vote: Some(vote_out(&answer.vote)),
         granted: answer.vote_granted,
         last_log_id: answer.last_log_id.as_ref().map(log_id_out),

@@ -13,7 +13,8 @@ use twinkeep_raft::{Contact, ProposeError};
 use crate::support::{CLUSTER, Cluster, KEY, STRANGER, config, signed, soon};
 
 fn header(from: u64, to: u64) -> pb::Header {
-    pb::Header { cluster_id: Bytes::from_static(CLUSTER.as_bytes()), incarnation: 1, from, to }
+    let cluster_id = Bytes::from_static(CLUSTER.as_bytes());
+    pb::Header { cluster_id, incarnation: 1, from, to, starts: Bytes::new() }
 }
 
 /// A run of entries behind the last one of a follower, in a term that its sender claims to lead.
@@ -38,7 +39,18 @@ fn claim(
         entries: entries.collect(),
         leader_commit: None,
         sync_lease: None,
+        acknowledged: Vec::new(),
     }
+}
+
+/// Lets a message know of every start that its receiver knows of: those stand in the refusal of one that does not.
+async fn heard(cluster: &Cluster, mut claim: pb::AppendEntriesRequest) -> pb::AppendEntriesRequest {
+    let (from, to) = claim.header.as_ref().map(|header| (header.from, header.to)).unwrap();
+    let refusal = cluster.client(from, to).append_entries(claim.clone()).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::Aborted, "{refusal:?}");
+    let header = claim.header.as_mut().unwrap();
+    header.starts = Bytes::copy_from_slice(refusal.details());
+    claim
 }
 
 fn follower(cluster: &Cluster) -> u64 {
@@ -135,7 +147,7 @@ async fn a_false_leader_changes_no_record() {
     let by_witness = signed(&STRANGER, 5, vec![removal]);
     let payloads = [forged, by_witness, Bytes::from_static(b"unsigned")];
     let payloads = payloads.map(|bytes| Payload::Normal(SignedBytes(bytes))).to_vec();
-    let request = claim(&cluster, 5, to, payloads);
+    let request = heard(&cluster, claim(&cluster, 5, to, payloads)).await;
     cluster.client(5, to).append_entries(request).await.unwrap();
     let index = cluster.tick(to).await;
     cluster.all_applied(index).await;
@@ -152,7 +164,7 @@ async fn a_membership_with_a_stranger_is_not_taken() {
     let nodes = [1, 2, 3, 4, 5, 77].map(contact);
     let members = Membership::new(vec![[77, 5].into()], std::collections::BTreeMap::from(nodes));
     let payloads = vec![Payload::Blank, Payload::Membership(members.unwrap()), Payload::Blank];
-    let request = claim(&cluster, 5, to, payloads);
+    let request = heard(&cluster, claim(&cluster, 5, to, payloads)).await;
     let last = request.prev_log_id.unwrap().index;
     let answer = cluster.client(5, to).append_entries(request).await.unwrap().into_inner();
     // The blank entry in front of it is all that was taken.
@@ -251,10 +263,17 @@ async fn a_snapshot_without_a_data_nodes_signature_is_refused() {
         vote: Some(vote),
         signed_manifest: Bytes::from_static(b"unsigned"),
     };
-    let part = Some(pb::install_snapshot_request::Part::Head(head));
-    let parts = vec![pb::InstallSnapshotRequest { part }];
+    let parts = |head| {
+        let part = Some(pb::install_snapshot_request::Part::Head(head));
+        futures::stream::iter(vec![pb::InstallSnapshotRequest { part }])
+    };
     let mut client = cluster.client(5, to);
-    let status = client.install_snapshot(futures::stream::iter(parts)).await.unwrap_err();
+    let unheard = client.install_snapshot(parts(head.clone())).await.unwrap_err();
+    assert_eq!(unheard.code(), Code::Aborted, "{unheard:?}");
+    let starts = Bytes::copy_from_slice(unheard.details());
+    let head =
+        pb::InstallSnapshotHead { header: Some(pb::Header { starts, ..header(5, to) }), ..head };
+    let status = client.install_snapshot(parts(head)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     let empty = futures::stream::iter(Vec::<pb::InstallSnapshotRequest>::new());
     let status = client.install_snapshot(empty).await.unwrap_err();

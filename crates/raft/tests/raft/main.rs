@@ -13,6 +13,7 @@ mod failover;
 mod forgery;
 mod freshness;
 mod membership;
+mod rollback;
 mod snapshots;
 mod suite;
 mod witness;

@@ -171,6 +171,11 @@ impl Cuts {
         }
     }
 
+    /// Cuts one direction.
+    pub(crate) fn one_way(&self, from: &[u64], to: u64) {
+        self.0.lock().extend(from.iter().map(|from| (*from, to)));
+    }
+
     pub(crate) fn heal(&self) {
         self.0.lock().clear();
     }

@@ -62,6 +62,7 @@ impl Possession {
             incarnation: self.me.incarnation.get(),
             from: self.me.node.get(),
             to: record.id.get(),
+            starts: bytes::Bytes::new(),
         };
         let request = ProvePossessionRequest { header: Some(header) };
         let answer = desk.client.prove_possession(request).await;

@@ -10,6 +10,7 @@
 //! | 0x06 | –             | snapshot that may be installed: index (8, big-endian)             |
 //! | 0x07 | –             | sync lease, opaque                                                |
 //! | 0x08 | –             | freshness stamp, opaque                                           |
+//! | 0x09 | –             | what other nodes acknowledged, opaque                             |
 //! | 0x10 | index (8, big-endian) | entry, opaque; big-endian, so that byte order is numeric order |
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ pub(super) const BATCH: &[u8] = &[0x05];
 pub(super) const SNAPSHOT: &[u8] = &[0x06];
 pub(super) const SYNC_LEASE: &[u8] = &[0x07];
 pub(super) const FRESHNESS: &[u8] = &[0x08];
+pub(super) const ACKNOWLEDGED: &[u8] = &[0x09];
 
 const ENTRY_KIND: u8 = 0x10;
 const ENTRY_KEY_BYTES: usize = 9;

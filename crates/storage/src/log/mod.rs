@@ -67,16 +67,19 @@ pub enum Note {
     SyncLease,
     /// When the node's state was last known to be new.
     Freshness,
+    /// What other nodes are known to have acknowledged.
+    Acknowledged,
 }
 
 impl Note {
     /// All kinds, each at its own number.
-    pub(crate) const ALL: [Self; 2] = [Self::SyncLease, Self::Freshness];
+    pub(crate) const ALL: [Self; 3] = [Self::SyncLease, Self::Freshness, Self::Acknowledged];
 
     const fn key(self) -> &'static [u8] {
         match self {
             Self::SyncLease => keys::SYNC_LEASE,
             Self::Freshness => keys::FRESHNESS,
+            Self::Acknowledged => keys::ACKNOWLEDGED,
         }
     }
 }
@@ -300,6 +303,17 @@ impl LogDb {
     #[must_use]
     pub fn span(&self) -> Option<(u64, u64)> {
         self.queue.lock().view.entries
+    }
+
+    /// Returns the last entry up to which all are synced; `None` while none is.
+    #[must_use]
+    pub fn synced_index(&self) -> Option<u64> {
+        let inner = self.queue.lock();
+        let view = &inner.view;
+        match view.tail.first_key_value() {
+            Some((unsynced, _)) => unsynced.checked_sub(1),
+            None => view.last(),
+        }
     }
 
     /// Returns the failure that ended the log, if one has.

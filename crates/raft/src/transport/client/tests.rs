@@ -1,12 +1,17 @@
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use openraft::raft::AppendEntriesRequest;
+use tempfile::TempDir;
 use tonic::Extensions;
 use tonic::transport::Channel;
 use twinkeep_core::clock::Clock;
 use twinkeep_core::id::{ClusterId, Incarnation, NodeId};
+use twinkeep_storage::{Identity, LogDb, StateDb};
 
 use super::*;
+use crate::boot::{Boot, Ledger, Start};
+use crate::log_store::LogStore;
 use crate::roster::Roster;
 use crate::transport::{InvalidAddress, Me, Wire};
 
@@ -35,14 +40,17 @@ impl Clock for Noon {
     }
 }
 
-fn client(purpose: Purpose) -> (Arc<Links>, Client) {
-    let me = Me {
-        cluster: ClusterId::from_bytes([1; 16]),
-        incarnation: Incarnation::FIRST,
-        node: NodeId::FIRST,
-    };
+fn client(folder: &Path, purpose: Purpose) -> (Arc<Links>, Client) {
+    let (cluster, node) = (ClusterId::from_bytes([1; 16]), NodeId::FIRST);
+    let me = Me { cluster, incarnation: Incarnation::FIRST, node };
+    let identity = Identity { cluster, node };
+    let log = LogDb::open(&folder.join("log"), identity).unwrap();
+    let state = StateDb::open(&folder.join("state"), identity).unwrap();
+    let log = LogStore::new(Arc::new(log), Arc::new(state));
+    let start = Start { number: 1, shown: log.shown().unwrap() };
+    let boot = Boot::new(Ledger::new(node.get(), start, None), log);
     let roster = Roster::new(NodeId::FIRST, Vec::new());
-    let links = Links::new(me, Arc::new(DeadWire), roster, Arc::new(Noon));
+    let links = Links::new(me, Arc::new(DeadWire), roster, Arc::new(Noon), boot);
     let client = Client::new(&links, 2, &Contact::new("127.0.1.2:7401"), purpose);
     (links, client)
 }
@@ -51,7 +59,8 @@ fn client(purpose: Purpose) -> (Arc<Links>, Client) {
 /// one was called two hundred thousand times a second while a peer was down.
 #[tokio::test]
 async fn an_unreachable_peer_costs_a_request_and_so_the_wait_before_it() {
-    let (_links, mut client) = client(Purpose::Entries);
+    let folder = TempDir::new().unwrap();
+    let (_links, mut client) = client(folder.path(), Purpose::Entries);
     let is_taken = Arc::new(AtomicBool::new(false));
     let taken = Arc::clone(&is_taken);
     let requests = futures::stream::once(Box::pin(async move {
