@@ -1,11 +1,13 @@
 //! Leaving the lead on purpose: a planned stop must not cost an election timeout.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Shared;
-use crate::observe::{leads, observe};
+use crate::observe::leads;
+use crate::zones::successor;
 
 /// How soon a transfer that did not succeed is tried again, with another node if there is one.
 const RETRY: Duration = Duration::from_millis(100);
@@ -21,7 +23,7 @@ impl Shared {
     /// # Errors
     /// [`StillLeads`] when nobody took over before the deadline.
     pub(super) async fn drain(&self, deadline: Instant) -> Result<(), StillLeads> {
-        self.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.draining.store(true, Ordering::SeqCst);
         self.raft.runtime_config().elect(false);
         timeout_at(deadline, self.hand_over()).await.map_err(|_| StillLeads)
     }
@@ -51,24 +53,9 @@ impl Shared {
         }
     }
 
-    /// Returns the voting data node that shall lead next: an unsealed one before others, since a leader has
-    /// to sign; then the one with the longest log; then one of another zone: nodes are often stopped a zone
-    /// at a time, and a neighbour would be the next to go.
+    /// Returns the voting data node that shall lead next.
     fn successor(&self) -> Option<u64> {
-        let readings = self.links.readings();
-        let unsealed = |node: &u64| readings.get(node).is_some_and(|r| !r.is_sealed);
-        let me = self.me.node.get();
-        let records = self.roster.records();
-        let zone = |node: &u64| records.get(node).map(|record| &record.placement.zone);
-        observe(&self.raft, |metrics| {
-            let matched = metrics.replication.as_ref()?;
-            metrics
-                .membership_config
-                .voter_ids()
-                .filter(|node| *node != me && self.roster.is_data(*node))
-                .filter_map(|node| Some((matched.get(&node).copied()??, node)))
-                .max_by_key(|(log_id, node)| (unsealed(node), *log_id, zone(node) != zone(&me)))
-                .map(|(_, node)| node)
-        })
+        let leadership = self.replication.applied().borrow().leadership.clone();
+        successor(&self.candidates(), self.own_zone().as_ref(), &leadership)
     }
 }

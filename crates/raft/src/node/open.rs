@@ -113,6 +113,7 @@ impl Node {
                 tasks.spawn(Arc::clone(shared).judge_durability());
                 tasks.spawn(Arc::clone(shared).mark_durable());
                 tasks.spawn(Arc::clone(shared).keep_mode());
+                tasks.spawn(Arc::clone(shared).keep_leadership());
                 tasks.spawn(Arc::clone(shared).write_notes());
                 tasks.spawn(Arc::clone(shared).keep_fresh());
             }
