@@ -145,6 +145,9 @@ operations! {
     RemoveNode, REMOVE_NODE, RemoveNodeRequest => RemoveNodeResponse, Synced;
     Unseal, UNSEAL, UnsealRequest => UnsealResponse, Attempted;
     Seal, SEAL, SealRequest => SealResponse, Attempted;
+    DrainZone, DRAIN_ZONE, DrainZoneRequest => DrainZoneResponse, Synced;
+    UndrainZone, UNDRAIN_ZONE, UndrainZoneRequest => UndrainZoneResponse, Synced;
+    PreferZone, PREFER_ZONE, PreferZoneRequest => PreferZoneResponse, Synced;
 
     TailAudit, TAIL_AUDIT, TailAuditRequest => TailAuditResponse, Queued;
 }

@@ -83,7 +83,9 @@ impl Coded for Refusal {
             | Self::NoActor => Code::Internal,
             Self::Expired { .. } => Code::Unavailable,
             Self::RevisionMismatch { .. } | Self::NodeIdTaken(_) => Code::Aborted,
-            Self::NoKey(_) | Self::NoInstance(_) | Self::NoNode(_) => Code::NotFound,
+            Self::NoKey(_) | Self::NoInstance(_) | Self::NoNode(_) | Self::NoDataZone(_) => {
+                Code::NotFound
+            }
             Self::KeyExists(_) | Self::InstanceExists { .. } | Self::KeyJoined => {
                 Code::AlreadyExists
             }
@@ -100,6 +102,9 @@ impl Coded for Refusal {
             | Self::AdmissionLapsed { .. }
             | Self::TooFewApprovals { .. }
             | Self::Misplaced(_)
+            | Self::LastDataZone(_)
+            | Self::OtherZoneDrained { .. }
+            | Self::ZoneNeeded { .. }
             | Self::VersionNotRaised { .. }
             | Self::VersionTooLow { .. } => Code::FailedPrecondition,
             Self::LimitReached { .. } => Code::ResourceExhausted,
@@ -150,7 +155,10 @@ impl Coded for ClusterError {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::Control(error) => error.code(),
-            Self::NotReady { .. } | Self::NoSuchSeal { .. } => Code::FailedPrecondition,
+            Self::NotReady { .. }
+            | Self::NoSuchSeal { .. }
+            | Self::NoSuccessor(_)
+            | Self::NotDrained { .. } => Code::FailedPrecondition,
             Self::BadRequest(_) | Self::BadUnsealSecret(_) => Code::InvalidArgument,
             Self::Failed(_) => Code::Internal,
         }

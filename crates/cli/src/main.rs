@@ -77,6 +77,9 @@ enum Command {
     /// Shows and changes the cluster.
     #[command(subcommand)]
     Cluster(cluster::Cluster),
+    /// Shows the zones and says which of them leads.
+    #[command(subcommand)]
+    Zone(cluster::Zones),
     /// Gives nodes a share of the unseal key, or the passphrase.
     Unseal(seal::Unseal),
     /// Has nodes forget every key.
@@ -125,6 +128,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Instance(command) => command.run(context).await?,
         Command::Access(command) => command.run(context).await?,
         Command::Cluster(command) => command.run(context).await?,
+        Command::Zone(command) => command.run(context).await?,
         Command::Unseal(command) => command.run(context).await?,
         Command::Seal(command) => command.run(context).await?,
         Command::Audit(command) => return command.run(context).await,
@@ -186,6 +190,10 @@ mod tests {
             "twinkeep encrypt --key key-00 --raw message -o message.raw",
             "twinkeep key create --spec EC_P256 --usage SIGN_VERIFY",
             "twinkeep cluster promote 6",
+            "twinkeep zone list",
+            "twinkeep zone drain zone-a",
+            "twinkeep zone undrain zone-a",
+            "twinkeep zone prefer none",
             "twinkeep recovery verify bundle --identity one --identity two",
             "twinkeep operator key --out ann.age",
             "twinkeep operator key --public ann.age",

@@ -300,6 +300,12 @@ calls! { ClusterServiceClient:
     promote_nodes(PromoteNodesRequest) -> PromoteNodesResponse: |_| Safety::Repeatable;
     /// Takes a node out for ever.
     remove_node(RemoveNodeRequest) -> RemoveNodeResponse: |_| Safety::Repeatable;
+    /// Takes the lead out of a zone.
+    drain_zone(DrainZoneRequest) -> DrainZoneResponse: |_| Safety::Repeatable;
+    /// Lets a drained zone lead again.
+    undrain_zone(UndrainZoneRequest) -> UndrainZoneResponse: |_| Safety::Repeatable;
+    /// Keeps the lead in a zone, or in none in particular.
+    prefer_zone(PreferZoneRequest) -> PreferZoneResponse: |_| Safety::Repeatable;
     /// Gives the answering node a share or the passphrase; see [`Self::at`].
     unseal(UnsealRequest) -> UnsealResponse: |_| Safety::Once;
     /// Seals the answering node; see [`Self::at`].

@@ -78,6 +78,9 @@ common! {
     AdmitNodeRequest => AdmitNodeResponse;
     PromoteNodesRequest => PromoteNodesResponse;
     RemoveNodeRequest => RemoveNodeResponse;
+    DrainZoneRequest => DrainZoneResponse;
+    UndrainZoneRequest => UndrainZoneResponse;
+    PreferZoneRequest => PreferZoneResponse;
     UnsealRequest => UnsealResponse;
     SealRequest => SealResponse;
 

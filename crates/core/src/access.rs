@@ -64,6 +64,12 @@ closed_set! {
         Unseal = 38, "UNSEAL";
         /// `ClusterService.Seal`.
         Seal = 39, "SEAL";
+        /// `ClusterService.DrainZone`.
+        DrainZone = 40, "DRAIN_ZONE";
+        /// `ClusterService.UndrainZone`.
+        UndrainZone = 41, "UNDRAIN_ZONE";
+        /// `ClusterService.PreferZone`.
+        PreferZone = 42, "PREFER_ZONE";
         /// `InstanceService.CreateInstance`.
         CreateInstance = 48, "CREATE_INSTANCE";
         /// `InstanceService.DescribeInstance`.
@@ -88,7 +94,7 @@ closed_set! {
     Role, "role", {
         /// Manages callers, their roles, and instances.
         Admin = 1, "admin";
-        /// Unseals, seals, and changes the membership.
+        /// Unseals, seals, changes the membership, and says which zone leads.
         Operator = 2, "operator";
         /// Creates and manages keys; does not use them.
         KeyAdmin = 3, "key-admin";
@@ -130,6 +136,9 @@ impl Role {
                     | P::RemoveNode
                     | P::Unseal
                     | P::Seal
+                    | P::DrainZone
+                    | P::UndrainZone
+                    | P::PreferZone
             ),
             Self::KeyAdmin => matches!(
                 permission,

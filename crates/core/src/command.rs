@@ -21,6 +21,7 @@ use crate::clock::UnixMs;
 use crate::freshness::WhenStale;
 use crate::id::{ClusterId, Epoch, Incarnation, InstanceId, KeyId, KeyVersionId, NodeId, Revision};
 use crate::key::{KeyEvent, KeySpec, KeyUsage};
+use crate::leadership::Leadership;
 use crate::name::{CallerName, Description, InstanceName, ZoneName};
 use crate::record::{
     BackendKind, ClusterRecord, ClusterVersion, InstanceKind, NodeRecord, SealRecord, SealedRecord,
@@ -329,6 +330,16 @@ pub enum Command {
         #[n(0)]
         to: Mode,
         /// The revision of the mode that the proposer saw; `None` before the first change.
+        #[n(1)]
+        expected: Option<Revision>,
+    },
+    /// Says which zone shall lead, and which shall not.
+    #[n(14)]
+    SetLeadership {
+        /// The zones.
+        #[n(0)]
+        to: Leadership,
+        /// The revision of the leadership that the proposer saw; `None` before the first change.
         #[n(1)]
         expected: Option<Revision>,
     },

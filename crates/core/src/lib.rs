@@ -16,6 +16,7 @@ pub mod command;
 pub mod freshness;
 pub mod id;
 pub mod key;
+pub mod leadership;
 pub mod name;
 pub mod outcome;
 pub mod record;

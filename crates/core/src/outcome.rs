@@ -4,7 +4,7 @@ use crate::admission::AdmissionOrder;
 use crate::clock::UnixMs;
 use crate::id::{InstanceId, KeyId, NodeId, Revision};
 use crate::key::{IllegalTransition, KeySpec, KeyUsage};
-use crate::name::{CallerName, InstanceName};
+use crate::name::{CallerName, InstanceName, ZoneName};
 use crate::record::{
     Admission, Binding, ClusterRecord, ClusterVersion, InstanceRecord, KeyRecord, NodeRecord,
 };
@@ -25,7 +25,7 @@ pub enum Outcome {
 /// The record as a command left it.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub enum Applied {
-    /// The cluster began, its clock or its marker moved, or its mode changed.
+    /// The cluster began, its clock or its marker moved, or its mode or leadership changed.
     #[n(1)]
     Cluster,
     /// A key was created or changed.
@@ -288,6 +288,42 @@ pub enum Refusal {
         /// The least one.
         #[n(1)]
         needed: ClusterVersion,
+    },
+    /// Nobody in the zone could lead.
+    #[error("zone {0} has no data node with a vote; `twinkeep zone list` shows the zones")]
+    #[n(34)]
+    NoDataZone(#[n(0)] ZoneName),
+    /// Nobody outside the zone could lead.
+    #[error("zone {0} is the only one with data nodes that vote: nobody could lead in its place")]
+    #[n(35)]
+    LastDataZone(#[n(0)] ZoneName),
+    /// One zone has to be left to lead.
+    #[error(
+        "zone {drained} is drained already: take that back with `twinkeep zone undrain {drained}` before {zone} is \
+         drained"
+    )]
+    #[n(36)]
+    OtherZoneDrained {
+        /// The one that is drained.
+        #[n(0)]
+        drained: ZoneName,
+        /// The asked one.
+        #[n(1)]
+        zone: ZoneName,
+    },
+    /// The other zone does not hold everything yet.
+    #[error(
+        "zone {zone} is needed, since the replication mode is `{mode}`: drain it once both zones are in sync, as \
+         `twinkeep zone list` shows"
+    )]
+    #[n(37)]
+    ZoneNeeded {
+        /// The asked one.
+        #[n(0)]
+        zone: ZoneName,
+        /// The mode.
+        #[n(1)]
+        mode: Box<Mode>,
     },
 }
 

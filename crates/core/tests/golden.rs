@@ -14,12 +14,13 @@ use twinkeep_core::id::{
     Revision,
 };
 use twinkeep_core::key::{KeyEvent, KeySpec, KeyState, KeyUsage};
+use twinkeep_core::leadership::Leadership;
 use twinkeep_core::name::{CallerName, Description};
 use twinkeep_core::outcome::{Outcome, Refusal};
 use twinkeep_core::record::{
     BackendKind, Binding, ClusterRecord, ClusterVersion, CommandKey, Digest, KeyRecord,
-    KeyVersionRecord, NodeRecord, Operator, RecordKind, ReplicationRecord, Roots, SealedBlob,
-    SealedRecord, Token,
+    KeyVersionRecord, LeadershipRecord, NodeRecord, Operator, RecordKind, ReplicationRecord, Roots,
+    SealedBlob, SealedRecord, Token,
 };
 use twinkeep_core::replication::Mode;
 use twinkeep_core::topology::{NodeRole, Placement, Standing};
@@ -146,6 +147,19 @@ fn replication_modes_are_written_as_they_were() {
         let since_ms = 1_800_000_000_000;
         check(name, &ReplicationRecord { mode, since_ms, revision, index: 1_000 });
     }
+}
+
+fn leadership() -> Leadership {
+    let zone = |name: &str| Some(name.parse().unwrap());
+    Leadership { preferred: zone("zone-a"), drained: zone("zone-b") }
+}
+
+#[test]
+fn leadership_is_written_as_it_was() {
+    let (revision, drained_ms) = (Revision::new(2).unwrap(), 1_800_000_000_000);
+    check("leadership", &LeadershipRecord { leadership: leadership(), drained_ms, revision });
+    let expected = Some(Revision::new(2).unwrap());
+    check("set-leadership", &Command::SetLeadership { to: leadership(), expected });
 }
 
 #[test]

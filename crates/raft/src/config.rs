@@ -29,6 +29,8 @@ pub struct Config {
     pub election_max: Duration,
     /// Longest pause while a snapshot is sent, and longest installation. Default 60 s.
     pub snapshot_timeout: Duration,
+    /// How long the preferred zone has to be steady before the lead goes back to it, at first. Default 30 s.
+    pub fail_back_after: Duration,
     /// Entries between two snapshots of a data node. Default 20 000.
     pub snapshot_every: u64,
     /// Entries that stay in the log although a snapshot holds them, so that a node that was away for
@@ -43,6 +45,7 @@ impl Default for Config {
             election_min: Duration::from_millis(150),
             election_max: Duration::from_millis(300),
             snapshot_timeout: Duration::from_secs(60),
+            fail_back_after: Duration::from_secs(30),
             snapshot_every: 20_000,
             log_kept: 10_000,
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use twinkeep_core::freshness::LEASE_DEFAULT;
 use twinkeep_core::id::Revision;
+use twinkeep_core::leadership::Leadership;
 use twinkeep_core::record::{ClusterRecord, ClusterVersion, Record, ReplicationRecord};
 use twinkeep_core::replication::{Mode, usable_up_to};
 use twinkeep_core::state::{Fault, Read};
@@ -44,6 +45,8 @@ pub struct Applied {
     pub usable_up_to: u64,
     /// How long a node's state counts as fresh.
     pub freshness_lease: Duration,
+    /// Which zone shall lead, and which shall not.
+    pub leadership: Leadership,
     /// The entry that this was read after: a node that has applied it knows as much.
     pub as_of: u64,
 }
@@ -59,6 +62,7 @@ impl Default for Replication {
             mode_index: 0,
             usable_up_to: 0,
             freshness_lease: LEASE_DEFAULT,
+            leadership: Leadership::default(),
             as_of: 0,
         };
         Self {
@@ -99,6 +103,7 @@ impl Replication {
                 true => u64::MAX,
                 false => usable_up_to(state)?,
             },
+            leadership: Leadership::read(state)?.0,
             as_of: as_of.unwrap_or(0),
         };
         self.usable_up_to.store(applied.usable_up_to, Ordering::Release);

@@ -4,6 +4,7 @@ mod members;
 mod seal;
 mod status;
 mod topology;
+mod zones;
 
 use std::sync::Arc;
 
@@ -90,5 +91,26 @@ impl ClusterService for Cluster {
         request: Request<v1::SealRequest>,
     ) -> Result<Response<v1::SealResponse>, Status> {
         self.gate.unary::<op::Seal, _>(self, request).await
+    }
+
+    async fn drain_zone(
+        &self,
+        request: Request<v1::DrainZoneRequest>,
+    ) -> Result<Response<v1::DrainZoneResponse>, Status> {
+        self.gate.unary::<op::DrainZone, _>(self, request).await
+    }
+
+    async fn undrain_zone(
+        &self,
+        request: Request<v1::UndrainZoneRequest>,
+    ) -> Result<Response<v1::UndrainZoneResponse>, Status> {
+        self.gate.unary::<op::UndrainZone, _>(self, request).await
+    }
+
+    async fn prefer_zone(
+        &self,
+        request: Request<v1::PreferZoneRequest>,
+    ) -> Result<Response<v1::PreferZoneResponse>, Status> {
+        self.gate.unary::<op::PreferZone, _>(self, request).await
     }
 }

@@ -5,6 +5,7 @@ use twinkeep_core::record::{ClusterRecord, Record as _};
 use twinkeep_proto::v1;
 
 use super::Cluster;
+use super::zones::leadership;
 use crate::authorize::{Entered, Handle};
 use crate::convert;
 use crate::error::CallError;
@@ -46,6 +47,7 @@ impl Handle<op::GetStatus> for Cluster {
             replication: control
                 .replication()
                 .map(|status| convert::replication(&status, control.usable_up_to())),
+            leadership: Some(leadership(&*view)?),
         })
     }
 }

@@ -29,6 +29,7 @@ fn answer(topology: Topology, state_index: u64) -> v1::WatchTopologyResponse {
         zone: endpoint.zone.to_string(),
         address: endpoint.address.to_string(),
         reachable: endpoint.reachable,
+        draining: endpoint.draining,
     });
     v1::WatchTopologyResponse {
         endpoints: endpoints.collect(),

@@ -47,6 +47,12 @@ request!(UnsealRequest, |_m, _a| (), wiping share, passphrase);
 answer!(UnsealResponse);
 request!(SealRequest, |_m, _a| ());
 answer!(SealResponse);
+request!(DrainZoneRequest, |_m, _a| ());
+answer!(DrainZoneResponse);
+request!(UndrainZoneRequest, |_m, _a| ());
+answer!(UndrainZoneResponse);
+request!(PreferZoneRequest, |_m, _a| ());
+answer!(PreferZoneResponse);
 
 request!(TailAuditRequest, |_m, _a| ());
 answer!(TailAuditResponse);

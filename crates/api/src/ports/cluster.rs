@@ -63,6 +63,18 @@ pub trait ClusterControl: Send + Sync {
         deadline: Instant,
     ) -> Result<Committed, ClusterError>;
 
+    /// Says which zone shall lead, and which shall not. What is so already is a success too. After a drain, waits
+    /// until the lead is elsewhere, or until the deadline.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoSuccessor`] and [`ClusterError::NotDrained`], and as [`ClusterControl::promote`].
+    async fn change_leadership(
+        &self,
+        actor: &CallerName,
+        change: LeadershipChange,
+        deadline: Instant,
+    ) -> Result<Lead, ClusterError>;
+
     /// Takes one share of the unseal key, or the passphrase; unseals when that suffices.
     ///
     /// # Errors
@@ -181,6 +193,30 @@ pub struct TopologyEndpoint {
     pub address: SocketAddr,
     /// Whether it was heard from within the last second.
     pub reachable: bool,
+    /// Whether its zone is drained: callers had better call others first.
+    pub draining: bool,
+}
+
+/// A change of which zone shall lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeadershipChange {
+    /// No node of the zone leads as long as others can.
+    Drain(ZoneName),
+    /// The zone may lead again.
+    Undrain(ZoneName),
+    /// The lead is kept in the zone; `None` for no zone in particular.
+    Prefer(Option<ZoneName>),
+}
+
+/// Where the lead is after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lead {
+    /// The leader that this node knows.
+    pub leader: Option<NodeId>,
+    /// Whether the lead is where the change allows it to be.
+    pub moved: bool,
+    /// What the change has reached.
+    pub reached: Reached,
 }
 
 /// Why the cluster was not changed.
@@ -199,6 +235,22 @@ pub enum ClusterError {
         node: NodeId,
         /// What it lacks.
         why: String,
+    },
+    /// Nobody outside the zone could take over the lead.
+    #[error(
+        "zone {0} cannot be drained now: no data node of another zone answers and is unsealed, so nobody could take \
+         over; `twinkeep zone list` shows who is missing"
+    )]
+    NoSuccessor(ZoneName),
+    /// Another zone is drained.
+    #[error(
+        "zone {zone} is not drained: {drained} is, and is taken back with `twinkeep zone undrain {drained}`"
+    )]
+    NotDrained {
+        /// The asked one.
+        zone: ZoneName,
+        /// The drained one.
+        drained: ZoneName,
     },
     /// The signing request is not one, or its key is not of a kind that is certified.
     #[error("csr_pem: {0}")]

@@ -218,3 +218,38 @@ async fn sealed_node_reports_its_key_services_as_not_serving() {
         assert_eq!(status("").await, crypto, "{condition:?}");
     }
 }
+
+#[tokio::test]
+async fn zone_is_preferred_and_the_status_says_so() {
+    let node = TestNode::start().await;
+    let mut clusters = node.clusters("operator");
+    let request =
+        |zone: &str| v1::PreferZoneRequest { zone: zone.to_owned(), ..Default::default() };
+    let answer = clusters.prefer_zone(request("zone-a")).await.unwrap().into_inner();
+    assert_eq!(answer.leadership.unwrap().preferred_zone, "zone-a");
+    let status = clusters.get_status(v1::GetStatusRequest::default()).await.unwrap().into_inner();
+    let leadership = status.leadership.unwrap();
+    assert_eq!((leadership.preferred_zone.as_str(), leadership.revision), ("zone-a", 1));
+    let answer = clusters.prefer_zone(request("")).await.unwrap().into_inner();
+    assert_eq!(answer.leadership.unwrap().preferred_zone, "");
+    let status = clusters.prefer_zone(request("nowhere")).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    let status = clusters.prefer_zone(request("no zone")).await.unwrap_err();
+    assert!(status.code() == Code::InvalidArgument && status.message().starts_with("zone"));
+}
+
+#[tokio::test]
+async fn zone_that_cannot_be_drained_is_answered_with_the_reason() {
+    let node = TestNode::start().await;
+    let mut clusters = node.clusters("operator");
+    let drain = |zone: &str| v1::DrainZoneRequest { zone: zone.to_owned(), ..Default::default() };
+    let status = clusters.drain_zone(drain("zone-a")).await.unwrap_err();
+    let text =
+        "zone zone-a is the only one with data nodes that vote: nobody could lead in its place";
+    assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, text));
+    let status = clusters.drain_zone(drain("")).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let undrain = v1::UndrainZoneRequest { zone: "zone-a".to_owned(), ..Default::default() };
+    let answer = clusters.undrain_zone(undrain).await.unwrap().into_inner();
+    assert_eq!(answer.leadership.unwrap().drained_zone, "");
+}

@@ -7,6 +7,7 @@ mod replication;
 mod status;
 mod topology;
 mod watch;
+mod zones;
 
 use anyhow::bail;
 use twinkeep_client::v1;
@@ -16,6 +17,7 @@ use crate::context::Context;
 use crate::output::show;
 use members::Members;
 use status::Status;
+pub(crate) use zones::Zones;
 
 /// Shows and changes the cluster.
 #[derive(Debug, clap::Subcommand)]

@@ -38,6 +38,9 @@ impl Status {
         let level = format!("{:?}", self.health.level).to_lowercase();
         say(&format!("{level}: {}", self.health.summary), self.health.level.paint());
         say(&self.leadership(), Paint::Plain);
+        if let Some(line) = self.leadership.line() {
+            say(&plain(&line), Paint::Plain);
+        }
         let Self { asked_node_id, committed_index, last_log_index, applied_index, .. } = self;
         say(
             &format!(
@@ -242,6 +245,7 @@ pub(super) mod tests {
             cluster_time: "2026-11-22T22:00:00Z".to_owned(),
             health: Health::of(&zones, 1, None),
             replication: None,
+            leadership: Default::default(),
             asked_node_id: 1,
             leader_node_id: 1,
             term: 3,
@@ -275,6 +279,14 @@ node 1 answered: 42 of 42 log entries committed, 42 applied
 ★ leads   ● up   ○ silent   ? not known here   ✕ sealed
 ";
         assert_eq!(status().draw(Screen::plain(120)).join("\n") + "\n", expected);
+    }
+
+    #[test]
+    fn picture_says_where_the_lead_belongs() {
+        let mut status = status();
+        status.leadership.drained_zone = Some("b".to_owned());
+        let drawn = status.draw(Screen::plain(120));
+        assert!(drawn[3].starts_with("zone b is drained"), "{}", drawn.join("\n"));
     }
 
     #[test]

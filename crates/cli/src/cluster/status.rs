@@ -11,6 +11,7 @@ use twinkeep_client::{Client, v1};
 
 use super::health::Health;
 use super::replication::Replication;
+use super::zones::Leadership;
 use crate::names::Named;
 use crate::output::time;
 
@@ -30,6 +31,8 @@ pub(super) struct Status {
     /// What is promised of changes; absent in a cluster at a version without replication modes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) replication: Option<Replication>,
+    /// Which zone shall lead, and which shall not.
+    pub(super) leadership: Leadership,
     /// The node that answered.
     pub(super) asked_node_id: u64,
     /// The leader; 0 if the node that answered knows none.
@@ -93,6 +96,7 @@ impl Status {
         Ok(Self {
             health: Health::of(&zones, seen.leader_node_id, replication.as_ref()),
             replication,
+            leadership: Leadership::of(seen.leadership),
             cluster_time: time(seen.cluster_time_unix_ms),
             zones,
             cluster_id: seen.cluster_id,

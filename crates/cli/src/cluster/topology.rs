@@ -47,6 +47,7 @@ struct Endpoint {
     zone: String,
     address: String,
     reachable: bool,
+    draining: bool,
 }
 
 impl View {
@@ -56,6 +57,7 @@ impl View {
             zone: endpoint.zone.clone(),
             address: endpoint.address.clone(),
             reachable: endpoint.reachable,
+            draining: endpoint.draining,
         };
         Self {
             leader_node_id: answer.leader_node_id,
@@ -68,10 +70,11 @@ impl Show for View {
     fn table(&self, out: &mut dyn Write) -> io::Result<()> {
         let row = |endpoint: &Endpoint| {
             let leads = endpoint.node_id == self.leader_node_id;
-            let state = match (endpoint.reachable, leads) {
-                (false, _) => "silent",
-                (true, true) => "leads",
-                (true, false) => "",
+            let state = match (endpoint.reachable, leads, endpoint.draining) {
+                (false, ..) => "silent",
+                (true, true, _) => "leads",
+                (true, false, true) => "draining",
+                (true, false, false) => "",
             };
             let Endpoint { node_id, zone, address, .. } = endpoint;
             [node_id.to_string(), zone.clone(), address.clone(), state.to_owned()]

@@ -47,6 +47,15 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = Settings::default().freshness_lease_ms)]
     #[serde(default)]
     freshness_lease_ms: u32,
+    /// How long a preferred zone has to be steady before the lead goes back to it, in milliseconds, for a cluster that
+    /// is made now: as `leadership.fail-back-after`.
+    #[arg(long, default_value_t = Settings::default().fail_back_after_ms)]
+    #[serde(default = "fail_back_after_ms")]
+    fail_back_after_ms: u32,
+}
+
+fn fail_back_after_ms() -> u32 {
+    Settings::default().fail_back_after_ms
 }
 
 impl Default for Settings {
@@ -56,6 +65,7 @@ impl Default for Settings {
             log_filter: None,
             otlp_endpoint: None,
             freshness_lease_ms: 5_000,
+            fail_back_after_ms: 30_000,
         }
     }
 }
@@ -264,7 +274,11 @@ impl Layout {
              \n\
              [snapshot]\n\
              every-entries = {every}\n\
-             kept-entries = {kept}\n",
+             kept-entries = {kept}\n\
+             \n\
+             [leadership]\n\
+             fail-back-after = \"{fail_back}ms\"\n",
+            fail_back = self.settings.fail_back_after_ms,
             every = self.settings.snapshot_every,
             kept = self.settings.snapshot_every / 2,
             data = quoted(folder.join("data")),

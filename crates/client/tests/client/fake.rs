@@ -541,6 +541,9 @@ service! { ClusterService:
         list_members ListMembersRequest ListMembersResponse
         promote_nodes PromoteNodesRequest PromoteNodesResponse
         remove_node RemoveNodeRequest RemoveNodeResponse
+        drain_zone DrainZoneRequest DrainZoneResponse
+        undrain_zone UndrainZoneRequest UndrainZoneResponse
+        prefer_zone PreferZoneRequest PreferZoneResponse
         unseal UnsealRequest UnsealResponse
         seal SealRequest SealResponse
     }

@@ -49,6 +49,7 @@ fn view(nodes: &[(&Node, &str)], leader: u64) -> v1::WatchTopologyResponse {
         zone: (*zone).to_owned(),
         address: node.address.clone(),
         reachable: true,
+        draining: false,
     });
     v1::WatchTopologyResponse {
         endpoints: endpoints.collect(),

@@ -8,6 +8,7 @@ mod access;
 mod cluster;
 mod instances;
 mod keys;
+mod leadership;
 mod members;
 mod replication;
 
@@ -173,6 +174,9 @@ impl<S: Write> Apply<'_, S> {
             }
             (Command::SetReplicationMode { to, expected }, Some(cluster)) => {
                 self.set_replication_mode(to, expected, &cluster)
+            }
+            (Command::SetLeadership { to, expected }, Some(cluster)) => {
+                self.set_leadership(to, expected, &cluster)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Leaving the lead on purpose: a planned stop must not cost an election timeout.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
@@ -8,12 +9,10 @@ use twinkeep_core::topology::NodeRole;
 
 use super::Shared;
 use crate::observe::{leads, observe};
+use crate::zones::successor;
 
 /// How soon a transfer that did not succeed is tried again, with another node if there is one.
 const RETRY: Duration = Duration::from_millis(100);
-
-/// A node that said nothing for this long is no successor, if there is another.
-const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// The deadline passed and this node still leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,14 +25,19 @@ impl Shared {
     /// # Errors
     /// [`StillLeads`] when nobody took over before the deadline.
     pub(super) async fn drain(&self, deadline: Instant) -> Result<(), StillLeads> {
-        self.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.draining.store(true, Ordering::SeqCst);
         self.allow_elections();
         timeout_at(deadline, self.hand_over()).await.map_err(|_| StillLeads)
     }
 
-    /// Lets Raft stand for election, or not, by what this node is and does.
+    /// Lets Raft stand for election, or not, by what this node is and does. Called after each change of that; the
+    /// last call sees all of them.
     pub(crate) fn allow_elections(&self) {
-        let may_stand = self.role == NodeRole::Data && !self.draining() && self.boot.may_stand();
+        let _turn = self.allowing.lock();
+        let may_stand = self.role == NodeRole::Data
+            && !self.draining()
+            && !self.stands_back.load(Ordering::SeqCst)
+            && self.boot.may_stand();
         self.raft.runtime_config().elect(may_stand);
     }
 
@@ -77,28 +81,9 @@ impl Shared {
         }
     }
 
-    /// Returns the voting data node that shall lead next: one that answers before others; an unsealed one, since a leader has
-    /// to sign; then the one with the longest log; then one of another zone: nodes are often stopped a zone
-    /// at a time, and a neighbour would be the next to go.
+    /// Returns the voting data node that shall lead next.
     fn successor(&self) -> Option<u64> {
-        let readings = self.links.readings();
-        let answers = |node: &u64| readings.get(node).is_some_and(|r| r.at.elapsed() < SILENCE_MAX);
-        let unsealed = |node: &u64| readings.get(node).is_some_and(|r| !r.is_sealed);
-        let me = self.me.node.get();
-        let records = self.roster.records();
-        let zone = |node: &u64| records.get(node).map(|record| &record.placement.zone);
-        observe(&self.raft, |metrics| {
-            let matched = metrics.replication.as_ref()?;
-            metrics
-                .membership_config
-                .voter_ids()
-                .filter(|node| *node != me && self.roster.is_data(*node))
-                .filter(|node| !self.boot.ledger.is_rolled_back(*node))
-                .filter_map(|node| Some((matched.get(&node).copied()??, node)))
-                .max_by_key(|(log_id, node)| {
-                    (answers(node), unsealed(node), *log_id, zone(node) != zone(&me))
-                })
-                .map(|(_, node)| node)
-        })
+        let leadership = self.replication.applied().borrow().leadership.clone();
+        successor(&self.candidates(), self.own_zone().as_ref(), &leadership)
     }
 }

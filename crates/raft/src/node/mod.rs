@@ -9,6 +9,7 @@ mod drain;
 mod everywhere;
 mod fatal;
 mod follow;
+mod leadership;
 mod open;
 mod propose;
 mod read;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use twinkeep_core::clock::Clock;
 use twinkeep_core::command::SignatureVerifier;
+use twinkeep_core::name::ZoneName;
 use twinkeep_core::replication::Durability;
 use twinkeep_core::topology::NodeRole;
 use twinkeep_proto::peer::v1 as pb;
@@ -104,6 +106,10 @@ pub(crate) struct Shared {
     stamp: clock::Stamp,
     heard: Mutex<Option<(u64, Instant)>>,
     draining: AtomicBool,
+    /// Whether this node leaves elections to others, since its zone is drained.
+    stands_back: AtomicBool,
+    /// Held while it is decided whether this node stands for election.
+    allowing: Mutex<()>,
 }
 
 impl Shared {
@@ -177,7 +183,7 @@ impl Shared {
     }
 
     fn draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.load(Ordering::SeqCst)
     }
 }
 
@@ -305,6 +311,13 @@ impl Node {
     #[must_use]
     pub fn takes_part(&self) -> bool {
         self.shared.boot.takes_part()
+    }
+
+    /// Returns the voting data nodes outside a zone that could lead: unsealed, and heard from within the last
+    /// two seconds.
+    #[must_use]
+    pub fn fit_to_lead(&self, outside: &ZoneName) -> Vec<u64> {
+        self.shared.fit_to_lead(outside)
     }
 
     /// Returns this node's id.

@@ -109,6 +109,8 @@ impl Node {
             stamp: super::clock::Stamp::default(),
             heard: Mutex::default(),
             draining: AtomicBool::new(false),
+            stands_back: AtomicBool::new(false),
+            allowing: Mutex::default(),
         });
         let granting = Arc::downgrade(&shared);
         shared.links.grant_by(move |node, answer| granting.upgrade()?.grant(node, answer));
@@ -132,6 +134,7 @@ impl Node {
                 tasks.spawn(Arc::clone(shared).judge_durability());
                 tasks.spawn(Arc::clone(shared).mark_durable());
                 tasks.spawn(Arc::clone(shared).keep_mode());
+                tasks.spawn(Arc::clone(shared).keep_leadership());
                 tasks.spawn(Arc::clone(shared).keep_fresh());
             }
             NodeRole::Witness => {

@@ -83,6 +83,7 @@ mod tests {
             mode_index: 0,
             usable_up_to: 0,
             freshness_lease: Duration::ZERO,
+            leadership: Default::default(),
             as_of: 0,
         }
     }

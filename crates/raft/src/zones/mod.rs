@@ -2,9 +2,10 @@
 //!
 //! [`judgement`] says how far an answer may go under the present replication mode, [`mode`] when the mode
 //! has to change. Both are functions of a [`View`] and know nothing of openraft; `node::zone_gate` feeds
-//! them.
+//! them. [`leadership`] says in which zone the lead belongs, and when it goes there.
 
 mod judgement;
+mod leadership;
 mod mode;
 #[cfg(test)]
 mod testing;
@@ -18,6 +19,7 @@ use twinkeep_core::name::ZoneName;
 use twinkeep_core::topology::NodeRole;
 
 pub(crate) use judgement::{Judged, judge};
+pub(crate) use leadership::{Candidate, Look, Standing, WayHome, ready, successor};
 pub(crate) use mode::{Change, Watch};
 
 use crate::roster::Roster;

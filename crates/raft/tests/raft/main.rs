@@ -12,6 +12,7 @@ mod durability;
 mod failover;
 mod forgery;
 mod freshness;
+mod leadership;
 mod membership;
 mod rollback;
 mod snapshots;

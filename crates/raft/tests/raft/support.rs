@@ -217,7 +217,7 @@ pub(crate) struct Machine {
 /// A node that runs, on threads of its own.
 pub(crate) struct Running {
     pub(crate) node: Node,
-    state: Arc<StateDb>,
+    pub(crate) state: Arc<StateDb>,
     runtime: Runtime,
 }
 

@@ -6,8 +6,8 @@ use schemars::schema_for;
 use serde_json::Value;
 
 use super::{
-    ApiConfig, AuditConfig, CertificatesConfig, Config, JoinConfig, LogConfig, MetricsConfig,
-    NodeConfig, Role, SnapshotConfig, TracingConfig, UnsealConfig,
+    ApiConfig, AuditConfig, CertificatesConfig, Config, JoinConfig, LeadershipConfig, LogConfig,
+    MetricsConfig, NodeConfig, Role, SnapshotConfig, TracingConfig, UnsealConfig,
 };
 
 /// The values that the example shows.
@@ -31,6 +31,7 @@ fn shown() -> Config {
         certificates: CertificatesConfig::default(),
         audit: AuditConfig::default(),
         snapshot: SnapshotConfig::default(),
+        leadership: LeadershipConfig::default(),
         log: LogConfig::default(),
         metrics: MetricsConfig::default(),
         tracing: TracingConfig::default(),

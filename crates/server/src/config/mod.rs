@@ -43,6 +43,9 @@ pub(crate) struct Config {
     /// Snapshots of the replicated state.
     #[serde(default)]
     pub(crate) snapshot: SnapshotConfig,
+    /// Which node leads.
+    #[serde(default)]
+    pub(crate) leadership: LeadershipConfig,
     /// What the node says on standard error.
     #[serde(default)]
     pub(crate) log: LogConfig,
@@ -193,6 +196,28 @@ impl Default for SnapshotConfig {
     }
 }
 
+/// Which node leads. `twinkeep zone prefer` names the zone; this is the same on all nodes.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct LeadershipConfig {
+    /// How long the preferred zone has to be in sync, with a node that could take over at once, before the lead goes
+    /// back to it. Doubles, up to ten minutes, each time that the lead did not stay there. Default `30s`.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub(crate) fail_back_after: Duration,
+}
+
+impl LeadershipConfig {
+    /// Less would move the lead at every hiccup.
+    const FAIL_BACK_AFTER_MIN: Duration = Duration::from_millis(500);
+}
+
+impl Default for LeadershipConfig {
+    fn default() -> Self {
+        Self { fail_back_after: Duration::from_secs(30) }
+    }
+}
+
 /// What the node says on standard error.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -317,6 +342,9 @@ impl Config {
         if self.snapshot.every_entries == 0 {
             problems.push("snapshot.every-entries must be at least 1".to_owned());
         }
+        if self.leadership.fail_back_after < LeadershipConfig::FAIL_BACK_AFTER_MIN {
+            problems.push("leadership.fail-back-after must be at least 500ms".to_owned());
+        }
         problems.extend(self.metrics.problem(&self.node));
         problems.extend(self.tracing.problems());
         if problems.is_empty() { Ok(()) } else { bail!(problems.join("; ")) }
@@ -378,10 +406,12 @@ mod tests {
     fn all_problems_are_reported_together() {
         let text = GOOD
             .replacen("client-address = \"10.66.1.11", "client-address = \"10.66.2.11", 1)
+            .replacen("fail-back-after = \"30s\"", "fail-back-after = \"499ms\"", 1)
             .replacen("every-entries = 20000", "every-entries = 0", 1);
         let problem = problem(&text);
         assert!(problem.contains("is not in the CIDR 10.66.1.0/24"), "{problem}");
         assert!(problem.contains("snapshot.every-entries"), "{problem}");
+        assert!(problem.contains("leadership.fail-back-after"), "{problem}");
     }
 
     #[test]

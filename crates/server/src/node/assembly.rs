@@ -197,6 +197,7 @@ fn raft_config(config: &Config) -> twinkeep_raft::Config {
     twinkeep_raft::Config {
         snapshot_every: config.snapshot.every_entries,
         log_kept: config.snapshot.kept_entries,
+        fail_back_after: config.leadership.fail_back_after,
         ..twinkeep_raft::Config::default()
     }
 }

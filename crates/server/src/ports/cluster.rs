@@ -9,8 +9,8 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use twinkeep_api::ports::{
     Admit, Admitted, ClusterControl, ClusterError, Committed, ControlError, ControlPlane,
-    IssueError, NodeStatus, PeerHealth, Reached, Topology, TopologyEndpoint, UnsealProgress,
-    UnsealSecret,
+    IssueError, Lead, LeadershipChange, NodeStatus, PeerHealth, Reached, Topology,
+    TopologyEndpoint, UnsealProgress, UnsealSecret,
 };
 use twinkeep_core::apply::now_ms;
 use twinkeep_core::clock::Clock;
@@ -50,7 +50,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    fn node(&self) -> &Node {
+    pub(super) fn node(&self) -> &Node {
         self.control.node()
     }
 
@@ -225,6 +225,15 @@ impl ClusterControl for Cluster {
         self.set_standings(actor, &[node], Standing::Removed, deadline).await
     }
 
+    async fn change_leadership(
+        &self,
+        actor: &CallerName,
+        change: LeadershipChange,
+        deadline: Instant,
+    ) -> Result<Lead, ClusterError> {
+        self.make_leadership_change(actor, &change, deadline).await
+    }
+
     async fn unseal(&self, secret: UnsealSecret) -> Result<UnsealProgress, ClusterError> {
         let unsealer = Arc::clone(&self.unsealer);
         let offered = tokio::task::spawn_blocking(move || unsealer.offer(secret)).await;
@@ -269,6 +278,7 @@ fn topology(node: &Node, me: NodeId) -> Topology {
     let silent: BTreeMap<u64, Duration> =
         status.members.iter().filter_map(|m| Some((m.node, m.silent_for?))).collect();
     let records = node.roster().records();
+    let leadership = node.replication().applied().borrow().leadership.clone();
     let data_nodes = records
         .values()
         .filter(|record| record.role == NodeRole::Data && record.standing != Standing::Removed);
@@ -278,6 +288,7 @@ fn topology(node: &Node, me: NodeId) -> Topology {
         address: record.placement.client_address,
         reachable: record.id == me
             || silent.get(&record.id.get()).is_none_or(|silence| *silence <= SILENT_MAX),
+        draining: leadership.is_drained(&record.placement.zone),
     });
     Topology {
         endpoints: endpoints.collect(),

@@ -3,5 +3,6 @@
 pub(crate) mod cluster;
 pub(crate) mod control;
 pub(crate) mod issuer;
+mod leadership;
 pub(crate) mod unseal;
 pub(crate) mod vault;

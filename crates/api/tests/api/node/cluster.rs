@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use twinkeep_api::ports::{
-    Admit, Admitted, ClusterControl, ClusterError, Committed, ControlPlane as _, NodeStatus,
-    PeerHealth, Reached, Topology, TopologyEndpoint, UnsealProgress, UnsealSecret,
+    Admit, Admitted, ClusterControl, ClusterError, Committed, ControlPlane as _, Lead,
+    LeadershipChange, NodeStatus, PeerHealth, Reached, Topology, TopologyEndpoint, UnsealProgress,
+    UnsealSecret,
 };
 use twinkeep_core::command::Command;
 use twinkeep_core::id::NodeId;
+use twinkeep_core::leadership::Leadership;
 use twinkeep_core::name::CallerName;
 use twinkeep_core::outcome::{Applied, Outcome, Refusal};
 
@@ -29,6 +31,7 @@ impl FakeCluster {
             zone: "zone-a".parse().unwrap(),
             address: "127.0.1.11:7101".parse().unwrap(),
             reachable: true,
+            draining: false,
         };
         let topology = Topology { endpoints: vec![endpoint], leader: Some(NodeId::FIRST) };
         Self { vault, control, topology: watch::Sender::new(topology) }
@@ -110,6 +113,26 @@ impl ClusterControl for FakeCluster {
         _: Instant,
     ) -> Result<Committed, ClusterError> {
         Ok(self.no_node(node))
+    }
+
+    async fn change_leadership(
+        &self,
+        actor: &CallerName,
+        change: LeadershipChange,
+        _: Instant,
+    ) -> Result<Lead, ClusterError> {
+        let (mut to, expected) = Leadership::read(&*self.control.view()).unwrap();
+        match change {
+            LeadershipChange::Drain(zone) => to.drained = Some(zone),
+            LeadershipChange::Undrain(_) => to.drained = None,
+            LeadershipChange::Prefer(zone) => to.preferred = zone,
+        }
+        let command = Command::SetLeadership { to, expected };
+        let Committed { outcome, reached } = self.control.apply(Some(actor.as_str()), command);
+        match outcome {
+            Outcome::Applied(_) => Ok(Lead { leader: Some(NodeId::FIRST), moved: true, reached }),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+        }
     }
 
     async fn unseal(&self, secret: UnsealSecret) -> Result<UnsealProgress, ClusterError> {
