@@ -25,6 +25,11 @@ impl Budget {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
     }
 
+    /// Returns how many tokens are there.
+    pub(crate) fn left(&self) -> u64 {
+        u64::try_from(self.0.load(Ordering::Relaxed) / COST).unwrap_or(0)
+    }
+
     /// Earns a tenth of a token by a success.
     pub(crate) fn earn(&self) {
         let earn = |left: i64| (left < FULL).then(|| left + 1);
@@ -41,6 +46,7 @@ mod tests {
     fn burst_is_five_hundred_and_ten_successes_buy_one_more() {
         let budget = Budget::full();
         budget.earn();
+        assert_eq!(budget.left(), 500);
         assert_eq!((0..1000).filter(|_| budget.spend()).count(), 500);
         (0..9).for_each(|_| budget.earn());
         assert!(!budget.spend());
