@@ -86,7 +86,7 @@ def main():
                 began = time.monotonic()
                 request = crypto_pb2.EncryptRequest(key_id=key_id, plaintext=b"from python")
                 try:
-                    crypto.Encrypt(request)
+                    crypto.Encrypt(request, timeout=2)
                     note(began)
                 except grpc.RpcError as error:
                     note(began, error)
@@ -97,7 +97,8 @@ def main():
             return keys.CreateKey(
                 key_pb2.CreateKeyRequest(
                     instance_id=instance_id, spec=key_pb2.KEY_SPEC_AES_256, idempotency_token=token
-                )
+                ),
+                timeout=10,
             )
 
         def change():
@@ -111,7 +112,7 @@ def main():
                 time.sleep(0.05)
 
         use_once = crypto_pb2.EncryptRequest(key_id=key_id, plaintext=b"x")
-        crypto.Encrypt(use_once)
+        crypto.Encrypt(use_once, timeout=10)
         threads = [threading.Thread(target=use) for _ in range(4)] + [threading.Thread(target=change)]
         for thread in threads:
             thread.start()

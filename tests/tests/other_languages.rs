@@ -101,7 +101,7 @@ async fn python_with_the_service_config_loses_no_call_with_a_zone_or_to_a_silent
         "{} calls, {} failed, p50 {} ms, p99 {} ms, longest {} ms; {} keys",
         told.calls, told.failed, told.p50_ms, told.p99_ms, told.longest_ms, told.keys
     );
-    ensure!(told.failed == 0, "{told:?}");
+    ensure!(told.failed == 0, "{} calls failed: {:?}", told.failed, told.errors);
     ensure!(told.calls > 500 && told.keys > 10, "too little was called: {told:?}");
     ensure!(told.keys == told.distinct_keys && told.repeated_alike, "{told:?}");
     Ok(())

@@ -116,7 +116,7 @@ const OF_CLIENT: [OfClient; 5] = [
     (
         "twinkeep_client_budget_attempts",
         "gauge",
-        "Second attempts that the budget of calls that use keys or read has left, 500 at most",
+        "Second attempts that the budget of calls that use keys or read has left, 1,500 at most",
         |all| all.budget_left,
     ),
     (
