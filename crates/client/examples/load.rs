@@ -1,4 +1,5 @@
-//! Many callers at once, which share one stream per node. Prints rate and latencies.
+//! Many callers at once, which share one stream per node. Prints rate and latencies, and what the client did at each
+//! node: kill one meanwhile.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -25,6 +26,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let rate = times.len() as f64 / began.elapsed().as_secs_f64();
     let at = |share: usize| times.get(times.len() * share / 1000).copied().unwrap_or_default();
     println!("{rate:.0} calls/s, p50 {:?}, p99 {:?}, p99.9 {:?}", at(500), at(990), at(999));
+    for node in client.activity().nodes {
+        let (calls, hedges, ejections) = (node.attempts, node.hedges, node.ejections);
+        println!("{}: {calls} calls, of them {hedges} hedges; ejected {ejections} times", node.address);
+    }
     Ok(())
 }
 

@@ -19,8 +19,10 @@ use crate::budget::Budget;
 use crate::client::{Client, Shared};
 use crate::connect::Dialler;
 use crate::latency::Latency;
+use crate::memory::Memory;
+use crate::metrics::Totals;
 use crate::pool::{Dial, Pool};
-use crate::topology;
+use crate::{probe, topology};
 
 /// Flow control windows: room for several answers of 1 MiB at once.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -53,6 +55,14 @@ pub enum BuildError {
     /// The certificate or key of the caller cannot be used.
     #[error("the caller's certificate and key")]
     Identity(#[from] CredentialError),
+    /// The memory file cannot be used.
+    #[error("{}: {why}; give another path, or remove the file to have the client begin anew", path.display())]
+    Memory {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// TLS cannot be set up with these certificates.
     #[error("the TLS configuration")]
     Tls(#[from] ConfigError),
@@ -81,6 +91,8 @@ pub struct Builder {
     keep_alive: Duration,
     follow_topology: bool,
     crypto_stream: bool,
+    health_probes: bool,
+    memory: Option<PathBuf>,
 }
 
 impl Default for Builder {
@@ -97,6 +109,8 @@ impl Default for Builder {
             keep_alive: Duration::from_millis(500),
             follow_topology: true,
             crypto_stream: true,
+            health_probes: true,
+            memory: None,
         }
     }
 }
@@ -207,6 +221,23 @@ impl Builder {
         self
     }
 
+    /// Whether to ask nodes for their health (`grpc.health.v1`): ejected ones until they are well, others every ten
+    /// seconds or so, which also keeps a connection to each open. Default yes; without it, a call finds out.
+    #[must_use]
+    pub fn health_probes(mut self, probes: bool) -> Self {
+        self.health_probes = probes;
+        self
+    }
+
+    /// Remembers in this file which cluster was met, in which of its lives, so that a client that is started anew
+    /// refuses nodes that a recovery has given up. Default: none, and a client knows what it has met itself. The
+    /// folder has to exist and be writable; a file `.lock` stands beside it. Clients of one cluster may share it.
+    #[must_use]
+    pub fn memory_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.memory = Some(path.into());
+        self
+    }
+
     /// Builds the client. Connections are opened when they are needed. Runs within a Tokio runtime.
     ///
     /// # Errors
@@ -217,7 +248,8 @@ impl Builder {
     pub fn build(self) -> Result<Client, BuildError> {
         let roots = self.read_roots()?;
         let own = self.read_identity()?.map(Arc::new);
-        let config = tls::caller(own.clone(), &roots)?;
+        let memory = Arc::new(self.read_memory()?);
+        let config = tls::wary_caller(own.clone(), &roots, Arc::clone(&memory) as _)?;
         let connector = Connector::new(config, self.connect_limit).tcp_limit(self.tcp_limit);
         if self.endpoints.is_empty() {
             return Err(BuildError::NoEndpoint);
@@ -227,23 +259,38 @@ impl Builder {
         }
         let dialler = Dialler::new(connector, self.connect_limit);
         let dial = dial(dialler, self.keep_alive);
-        let pool = Pool::new(&self.endpoints, self.zone, self.crypto_stream, dial);
+        let (streams, probes) = (self.crypto_stream, self.health_probes);
+        let pool = Pool::new(&self.endpoints, self.zone, streams, probes, dial);
         let pool = pool.map_err(|error| BuildError::Endpoint(error.to_string()))?;
         let shared = Arc::new(Shared {
             pool,
             budget: Budget::full(),
+            change_budget: Budget::full(),
             crypto_limit: self.crypto_limit,
             control_limit: self.control_limit,
             own,
             seen: AtomicU64::new(0),
             single: Latency::new(),
             batch: Latency::new(),
-            watching: OnceLock::new(),
+            reading: Latency::new(),
+            writing: Latency::new(),
+            memory,
+            totals: Totals::default(),
+            tasks: OnceLock::new(),
         });
-        if self.follow_topology {
-            shared.watching.get_or_init(|| topology::follow(Arc::downgrade(&shared)));
-        }
+        let following = self.follow_topology.then(|| topology::follow(Arc::downgrade(&shared)));
+        let probing = self.health_probes.then(|| probe::watch(Arc::downgrade(&shared)));
+        shared.tasks.get_or_init(|| following.into_iter().chain(probing).collect());
         Ok(Client::new(shared))
+    }
+
+    fn read_memory(&self) -> Result<Memory, BuildError> {
+        let Some(path) = &self.memory else { return Ok(Memory::fresh()) };
+        Memory::at(path.clone()).map_err(|error| {
+            let source = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+            let why = error.to_string() + &source.unwrap_or_default();
+            BuildError::Memory { path: path.clone(), why }
+        })
     }
 
     fn read_roots(&self) -> Result<Vec<CertificateDer<'static>>, BuildError> {

@@ -17,8 +17,16 @@
 //! ⁴ Until that was so at all of them: then it fails, since no time mends a certificate. Where nodes refuse the
 //!   caller's, it fails too if the others cannot be reached: they are of the same cluster and will say the same.
 //!
-//! When all nodes have been tried, it waits a moment and begins again, until the call's time is over. A
+//! When all nodes have been tried, it waits a moment before each further attempt, until the call's time is over. A
 //! call bound to one node gets one attempt.
+//!
+//! An attempt that is silent for as long as [`Shared::hedge_after`] says goes on, beside one to another node, in
+//! another zone if there is one. For changes that is at most [`WRITE_HEDGES_MAX`] times. Other changes then go round
+//! that node for a while ([`Node::doubt`]): if it is a leader that fell silent, the rest wait for the next one by
+//! themselves. No change ejects a node by being slow, since the cluster may be slow.
+//!
+//! Changes have a budget of their own: while there is no leader all of them are hedged, and calls that use keys need
+//! theirs just then.
 //!
 //! A call on a crypto stream makes its first attempt without any of this ([`crate::exchange`]); only when
 //! that is slow or fails does it come here, with the attempt that has begun.
@@ -33,6 +41,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
 use twinkeep_proto::metadata;
 
+use crate::chance::jitter;
 use crate::client::Shared;
 use crate::error::{Error, Outcome, local, never_sent, not_done, retry_after};
 use crate::message::{Answer, Mismatch};
@@ -45,9 +54,9 @@ use crate::safety::Safety;
 const ATTEMPTS_MAX: u32 = 3;
 /// Further attempts of a change while the first one is silent.
 const WRITE_HEDGES_MAX: u32 = 2;
-/// The wait after all nodes were tried; it doubles up to the longest one.
+/// The wait before each attempt once all nodes were tried; it doubles up to the longest one.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_millis(80);
 
 /// What a call is, apart from its message.
 pub(crate) struct Terms {
@@ -92,9 +101,12 @@ pub(crate) async fn call<A: Answer>(
         deadline: began + terms.limit,
         open: FuturesUnordered::new(),
         racing: Vec::new(),
-        avoid: Avoid { tried: Vec::new(), zones: false },
+        avoid: Avoid { doubted: terms.safety.writes(), ..Avoid::default() },
         pause: PAUSE_MIN,
+        paced: false,
+        lately: Vec::new(),
         attempts: 0,
+        has_begun: false,
         hedges: 0,
         maybe_done: false,
         refused: Vec::new(),
@@ -103,7 +115,7 @@ pub(crate) async fn call<A: Answer>(
         given_up: false,
         last: None,
     };
-    race.run(begun).await
+    race.run(begun).await.inspect_err(|_| shared.totals.failed_calls.add())
 }
 
 /// Turns a damaged answer into the status that the service has for a damaged request.
@@ -120,8 +132,18 @@ pub(crate) fn checked<A>(
 /// One attempt that has ended.
 struct Ended<A> {
     node: Arc<Node>,
+    cause: Cause,
     began: Instant,
     result: Result<A, Status>,
+}
+
+/// Why an attempt was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// It is the first one, or another one failed.
+    Turn,
+    /// Another one is silent.
+    Hedge,
 }
 
 /// All attempts of one call.
@@ -137,7 +159,12 @@ struct Race<'a, A> {
     racing: Vec<Arc<Node>>,
     avoid: Avoid,
     pause: Duration,
+    /// Whether all nodes have been tried, so that attempts are to be some time apart.
+    paced: bool,
+    /// The nodes that were tried since the last pause: hints must not send a call in circles between them.
+    lately: Vec<Arc<Node>>,
     attempts: u32,
+    has_begun: bool,
     hedges: u32,
     /// Whether an attempt left whose end is not known.
     maybe_done: bool,
@@ -193,7 +220,7 @@ impl<'a, A: Answer> Race<'a, A> {
                     }
                 }
                 () = sleep_until(resume_at.unwrap_or(self.deadline)), if resume_at.is_some() => {
-                    resume_at = self.start().err();
+                    resume_at = self.resume().err();
                 }
                 () = sleep_until(hedge_at), if hedging => {
                     self.hedge();
@@ -221,21 +248,40 @@ impl<'a, A: Answer> Race<'a, A> {
     /// Goes on with an attempt that was silent for as long as one may be alone.
     fn adopt(&mut self, node: Arc<Node>, answer: BoxFuture<'static, Result<A, Status>>) {
         self.count(&node);
-        self.watch(node, self.began, answer);
+        self.watch(node, Cause::Turn, self.began, answer);
         if Instant::now() < self.deadline && self.may_hedge() {
             self.hedge();
         }
     }
 
-    /// Begins an attempt; an `Err` says when to try again, all nodes having been tried.
+    /// Begins an attempt; an `Err` says when to do so, all nodes having been tried.
     fn start(&mut self) -> Result<(), Instant> {
-        let Some(node) = self.choose() else {
-            let resume_at = Instant::now() + jitter(self.pause);
-            self.pause = (self.pause * 2).min(PAUSE_MAX);
+        // A hint that has just come is worth following at once.
+        if self.paced && self.fresh_leader().is_none() {
+            return Err(self.next_pause());
+        }
+        let node = self.choose().ok_or_else(|| self.next_pause())?;
+        self.begin(node, Cause::Turn);
+        Ok(())
+    }
+
+    fn next_pause(&mut self) -> Instant {
+        self.paced = true;
+        let resume_at = Instant::now() + jitter(self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        resume_at
+    }
+
+    /// Begins the attempt after a pause.
+    fn resume(&mut self) -> Result<(), Instant> {
+        self.lately.clone_from(&self.racing);
+        let node = self.choose().or_else(|| {
             self.avoid.tried.clone_from(&self.racing);
-            return Err(resume_at);
-        };
-        self.begin(node);
+            self.choose()
+        });
+        // Without one, all of them are silent.
+        let node = node.ok_or_else(|| self.next_pause())?;
+        self.begin(node, Cause::Turn);
         Ok(())
     }
 
@@ -243,28 +289,43 @@ impl<'a, A: Answer> Race<'a, A> {
         if let Some(only) = &self.terms.only {
             return Some(Arc::clone(only));
         }
-        let leader = self.terms.safety.writes().then(|| self.shared.pool.leader()).flatten();
-        let tried = &self.avoid.tried;
-        let fresh = leader.filter(|node| !tried.iter().any(|tried| Arc::ptr_eq(tried, node)));
-        fresh.or_else(|| self.shared.pool.choose(&self.avoid, Instant::now()))
+        self.fresh_leader().or_else(|| self.shared.pool.choose(&self.avoid, Instant::now()))
     }
 
-    fn begin(&mut self, node: Arc<Node>) {
+    /// Returns the leader, if this call is for it and was not there lately.
+    fn fresh_leader(&self) -> Option<Arc<Node>> {
+        if !self.terms.safety.writes() || self.terms.only.is_some() {
+            return None;
+        }
+        let leader = self.shared.pool.leader(Instant::now());
+        leader.filter(|node| !self.lately.iter().any(|tried| Arc::ptr_eq(tried, node)))
+    }
+
+    fn begin(&mut self, node: Arc<Node>, cause: Cause) {
+        node.meter.attempts.add();
+        match cause {
+            Cause::Hedge => node.meter.hedges.add(),
+            Cause::Turn if self.has_begun => node.meter.retries.add(),
+            Cause::Turn => {}
+        }
         self.count(&node);
         let began = Instant::now();
         let sending = (self.send)(&node, self.deadline.saturating_duration_since(began));
-        self.watch(node, began, sending);
+        self.watch(node, cause, began, sending);
     }
 
     fn count(&mut self, node: &Arc<Node>) {
         self.attempts += 1;
+        self.has_begun = true;
         self.avoid.tried.push(Arc::clone(node));
+        self.lately.push(Arc::clone(node));
         self.avoid.zones = true;
     }
 
     fn watch(
         &mut self,
         node: Arc<Node>,
+        cause: Cause,
         began: Instant,
         sending: BoxFuture<'static, Result<A, Status>>,
     ) {
@@ -273,7 +334,7 @@ impl<'a, A: Answer> Race<'a, A> {
         let attempt = async move {
             let result = sending.await;
             drop(open);
-            Ended { node, began, result }
+            Ended { node, cause, began, result }
         };
         self.open.push(attempt.boxed());
     }
@@ -289,9 +350,13 @@ impl<'a, A: Answer> Race<'a, A> {
 
     fn hedge(&mut self) {
         self.hedges += 1;
-        let Some(node) = self.shared.pool.choose(&self.avoid, Instant::now()) else { return };
-        if self.shared.budget.spend() {
-            self.begin(node);
+        let now = Instant::now();
+        if self.terms.safety.writes() {
+            self.racing.iter().for_each(|silent| silent.doubt(now));
+        }
+        let Some(node) = self.shared.pool.choose(&self.avoid, now) else { return };
+        if self.shared.spend(self.terms.safety) {
+            self.begin(node, Cause::Hedge);
         }
     }
 
@@ -300,11 +365,11 @@ impl<'a, A: Answer> Race<'a, A> {
     }
 
     fn judge(&mut self, ended: Ended<A>) -> Result<A, After> {
-        let Ended { node, began, result } = ended;
+        let Ended { node, cause, began, result } = ended;
         let answered = result.is_ok();
         match result.and_then(|answer| checked(answer, self.check)) {
             Ok(answer) => {
-                self.won(&node, began);
+                self.won(&node, cause, began);
                 self.shared.saw(answer.state_index());
                 Ok(answer)
             }
@@ -318,15 +383,21 @@ impl<'a, A: Answer> Race<'a, A> {
         }
     }
 
-    fn won(&self, node: &Node, began: Instant) {
+    fn won(&self, node: &Node, cause: Cause, began: Instant) {
         node.succeeded();
-        self.shared.budget.earn();
+        if cause == Cause::Hedge {
+            node.meter.hedges_won.add();
+        }
+        self.shared.budget(self.terms.safety).earn();
         self.shared.took(self.terms.safety, began.elapsed());
+        if self.terms.safety.writes() {
+            return;
+        }
         // Whoever began earlier and has not answered yet was beaten by a hedge.
         let beaten =
             self.avoid.tried.iter().take_while(|tried| !std::ptr::eq(tried.as_ref(), node));
         for slow in beaten.filter(|tried| self.racing.iter().any(|open| Arc::ptr_eq(open, tried))) {
-            slow.failed();
+            slow.out_hedged();
         }
     }
 
@@ -428,8 +499,8 @@ impl<'a, A: Answer> Race<'a, A> {
     }
 
     fn again_if(&self, allowed: bool) -> After {
-        let within = self.terms.safety.writes()
-            || (self.attempts < ATTEMPTS_MAX && self.shared.budget.spend());
+        let safety = self.terms.safety;
+        let within = safety.writes() || (self.attempts < ATTEMPTS_MAX && self.shared.spend(safety));
         if allowed && within { self.unless_bound() } else { After::Wait }
     }
 
@@ -461,7 +532,13 @@ impl<'a, A: Answer> Race<'a, A> {
             let others = (self.refused.len() + unreachable.count()).saturating_sub(1);
             return Some(Error::CertificateRefused { refusal, others });
         }
-        Some(match Error::of(status, self.attempts.max(1), outcome, self.terms.limit) {
+        let error = Error::of(status, self.attempts.max(1), outcome, self.terms.limit);
+        // This node's refusal says nothing of an earlier attempt elsewhere, which may have made the change.
+        if outcome == Outcome::Unknown && error.outcome() == Outcome::NotDone {
+            let (code, message) = (status.code(), error.to_string());
+            return Some(Error::Other { code, message, outcome });
+        }
+        Some(match error {
             // A certificate that ended while its connection was open: each node goes by its own clock.
             Error::Unauthenticated(message) => {
                 Error::Unauthenticated(format!("{}: {message}", node.address))
@@ -477,9 +554,7 @@ impl<'a, A: Answer> Race<'a, A> {
     }
 
     fn out_of_time(&self) -> Error {
-        // Attempts that are still open have left, as far as can be told.
-        let open = self.terms.safety.writes() && !self.open.is_empty();
-        let outcome = if open { Outcome::Unknown } else { self.outcome() };
+        let outcome = self.outcome();
         let message = match (self.told(outcome), self.refused.last()) {
             (Some(last @ Error::CertificateRefused { .. }), _) => last.to_string(),
             // Somebody can do something about the one, while the other may come back.
@@ -491,13 +566,11 @@ impl<'a, A: Answer> Race<'a, A> {
     }
 
     fn outcome(&self) -> Outcome {
-        if self.maybe_done { Outcome::Unknown } else { Outcome::NotDone }
+        // Attempts that are still open have left, as far as can be told.
+        let open = self.terms.safety.writes() && !self.open.is_empty();
+        if self.maybe_done || open { Outcome::Unknown } else { Outcome::NotDone }
     }
 }
 
-/// Draws a time between half of the pause and all of it, so that callers do not come back together.
-fn jitter(pause: Duration) -> Duration {
-    use std::hash::{BuildHasher, RandomState};
-    let draw = RandomState::new().hash_one(pause) % 512;
-    pause / 2 + (pause / 2) * u32::try_from(draw).expect("less than 512") / 511
-}
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use twinkeep_pki::Credential;
 use twinkeep_pki::credential::CredentialError;
 use twinkeep_proto::v1;
@@ -22,7 +23,9 @@ use crate::call::Terms;
 use crate::error::Error;
 use crate::exchange::Answers;
 use crate::latency::Latency;
+use crate::memory::Memory;
 use crate::message::Ask;
+use crate::metrics::{Activity, Totals};
 use crate::node::Node;
 use crate::pool::Pool;
 use crate::safety::Safety;
@@ -34,7 +37,9 @@ const LIMIT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// What all clones of a client share.
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
+    /// What may be tried again: calls that use keys or read, and changes.
     pub(crate) budget: Budget,
+    pub(crate) change_budget: Budget,
     pub(crate) crypto_limit: Duration,
     pub(crate) control_limit: Duration,
     pub(crate) own: Option<Arc<Credential>>,
@@ -42,15 +47,17 @@ pub(crate) struct Shared {
     pub(crate) seen: AtomicU64,
     pub(crate) single: Latency,
     pub(crate) batch: Latency,
-    /// The task that follows the topology.
-    pub(crate) watching: OnceLock<AbortHandle>,
+    pub(crate) reading: Latency,
+    pub(crate) writing: Latency,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) totals: Totals,
+    /// The tasks that follow the topology and probe the nodes.
+    pub(crate) tasks: OnceLock<Vec<AbortHandle>>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some(watching) = self.watching.get() {
-            watching.abort();
-        }
+        self.tasks.get().into_iter().flatten().for_each(AbortHandle::abort);
     }
 }
 
@@ -65,18 +72,38 @@ impl Shared {
         match safety {
             Safety::Crypto => self.single.record(time),
             Safety::Batch => self.batch.record(time),
-            Safety::Read | Safety::Repeatable | Safety::Once => {}
+            Safety::Read => self.reading.record(time),
+            Safety::Repeatable => self.writing.record(time),
+            Safety::Laborious | Safety::Once => {}
         }
     }
 
+    pub(crate) fn budget(&self, safety: Safety) -> &Budget {
+        if safety.writes() { &self.change_budget } else { &self.budget }
+    }
+
+    /// Takes the token of a second attempt, if the budget has one.
+    pub(crate) fn spend(&self, safety: Safety) -> bool {
+        let spent = self.budget(safety).spend();
+        if !spent {
+            self.totals.budget_refusals.add();
+        }
+        spent
+    }
+
     /// Returns the silence after which a second node is asked.
+    ///
+    /// A change that waits for the next leader has to get away from the last one first, so changes are quick too:
+    /// what is left of the time without a leader must not be spent waiting for a node that is silent.
     pub(crate) fn hedge_after(&self, safety: Safety) -> Duration {
         const MS: Duration = Duration::from_millis(1);
+        let twice = |latency: &Latency, least, most| (latency.p95() * 2).clamp(least, most);
         match safety {
-            Safety::Crypto => (self.single.p95() * 2).clamp(10 * MS, 250 * MS),
-            Safety::Batch => (self.batch.p95() * 2).clamp(50 * MS, 1000 * MS),
-            Safety::Read => 250 * MS,
-            Safety::Repeatable | Safety::Once => 300 * MS,
+            Safety::Crypto => twice(&self.single, 10 * MS, 250 * MS),
+            Safety::Batch => twice(&self.batch, 50 * MS, 1000 * MS),
+            Safety::Read => twice(&self.reading, 50 * MS, 250 * MS),
+            Safety::Repeatable => twice(&self.writing, 50 * MS, 300 * MS),
+            Safety::Laborious | Safety::Once => 600 * MS,
         }
     }
 
@@ -155,6 +182,27 @@ impl Client {
         self.shared.saw(state_index);
     }
 
+    /// Returns what this client and its clones did so far, node by node: attempts, hedges, ejections.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        let (shared, now) = (&self.shared, Instant::now());
+        Activity {
+            failed_calls: shared.totals.failed_calls.read(),
+            budget_refusals: shared.totals.budget_refusals.read(),
+            budget_left: shared.budget.left(),
+            change_budget_left: shared.change_budget.left(),
+            incarnation: shared.memory.met().map_or(0, |life| life.incarnation.get()),
+            nodes: shared.pool.nodes().iter().map(|node| node.activity(now)).collect(),
+        }
+    }
+
+    /// Returns the cluster that this client has met, `clu-` and 32 hex digits, and its newest incarnation; `None`
+    /// before the first connection. Nodes of another cluster, or of an older incarnation, are refused.
+    #[must_use]
+    pub fn cluster(&self) -> Option<(String, u64)> {
+        self.shared.memory.met().map(|life| (life.cluster.to_string(), life.incarnation.get()))
+    }
+
     /// Reads the identity's files again. Further calls go over new connections, which show the new
     /// certificate; open ones end on the old ones.
     ///
@@ -196,6 +244,16 @@ fn with_token(token: &[u8]) -> Safety {
     if token.is_empty() { Safety::Once } else { Safety::Repeatable }
 }
 
+/// The same of a new key: those of RSA take up to seconds to draw, and no node is to do so for nothing.
+fn of_key(request: &v1::CreateKeyRequest) -> Safety {
+    use v1::KeySpec::{Rsa2048, Rsa3072, Rsa4096};
+    let is_rsa = matches!(request.spec(), Rsa2048 | Rsa3072 | Rsa4096);
+    match with_token(&request.idempotency_token) {
+        Safety::Repeatable if is_rsa => Safety::Laborious,
+        safety => safety,
+    }
+}
+
 /// Writes one method for each call: its documentation, name, messages and safety, and by which way it goes.
 macro_rules! calls {
     ($stub:ident: $($(#[$doc:meta])* $method:ident($ask:ident) -> $answer:ident: $safety:expr;)*) => {
@@ -221,7 +279,7 @@ macro_rules! calls {
 
 calls! { KeyServiceClient:
     /// Makes a key. Without a token in the request the client draws one for this call.
-    create_key(CreateKeyRequest) -> CreateKeyResponse: |r| with_token(&r.idempotency_token);
+    create_key(CreateKeyRequest) -> CreateKeyResponse: of_key;
     /// Says what a key is, with its versions.
     describe_key(DescribeKeyRequest) -> DescribeKeyResponse: |_| Safety::Read;
     /// Lists keys, one page.

@@ -95,7 +95,8 @@ pub enum Error {
         /// Whether the call may have happened.
         outcome: Outcome,
     },
-    /// A code that the service does not use: a proxy, or something else, answered.
+    /// A code that the service does not use: a proxy, or something else, answered. Or a refusal of a change that an
+    /// earlier attempt may have made all the same: then the outcome is unknown.
     #[error("{code:?}: {message}")]
     Other {
         /// The gRPC code.

@@ -14,7 +14,7 @@ use crate::client::{Client, Shared};
 use crate::error::{Error, Outcome};
 use crate::message::{Answer, Ask};
 use crate::node::{Node, OpenCall};
-use crate::pool::Avoid;
+use crate::pool::{Avoid, Pick};
 use crate::safety::Safety;
 use crate::stream::{Parcel, Progress, Streamed, Waiting, answer_of, attempt, status_of};
 use crate::trace::{Trace, timed};
@@ -98,13 +98,15 @@ impl Client {
         // A stream lives longer than the time that opening it may take, so it gets no timeout of its own.
         let sending = |node: &Arc<Node>, _| {
             let opening = send(node.channel(), Request::new(request.clone()));
-            async move { Ok(Opened(opening.await?.into_inner())) }.boxed()
+            let node = Arc::clone(node);
+            async move { Ok(Opened(opening.await?.into_inner(), node)) }.boxed()
         };
         let terms = self.terms(Safety::Read);
         let began = Instant::now();
         let opened =
             call(&self.shared, &terms, began, Begun::Nothing, &sending, &|_| Ok(())).await?;
-        Ok(Answers { stream: opened.0, shared: Arc::clone(&self.shared) })
+        let Opened(stream, node) = opened;
+        Ok(Answers { stream, node, shared: Arc::clone(&self.shared) })
     }
 }
 
@@ -133,15 +135,20 @@ impl First {
         trace: &Trace,
         now: Instant,
     ) -> Option<Self> {
-        let node = match &terms.only {
-            Some(only) => Arc::clone(only),
-            None => shared.pool.choose(&Avoid::default(), now)?,
+        let (node, picked) = match &terms.only {
+            Some(only) => (Arc::clone(only), None),
+            None => {
+                let picked = shared.pool.pick(&Avoid::default(), now)?;
+                (Arc::clone(&picked.node), Some(picked))
+            }
         };
         let alone =
             if terms.only.is_some() { terms.limit } else { shared.hedge_after(terms.safety) };
         let late = now + alone.min(terms.limit);
         let parcel = || Parcel::new(request.clone(), trace, now, terms.limit, late);
         let waiting = node.lane()?.try_begin(|| node.channel(), parcel)?;
+        picked.map(Pick::take);
+        node.meter.attempts.add();
         Some(Self { open: node.enter(now), waiting })
     }
 
@@ -166,7 +173,7 @@ impl First {
             .and_then(|answer| checked(answer, |answer| request.check(answer)))
             .map_err(|status| failed(&self, status))?;
         self.open.node().succeeded();
-        shared.budget.earn();
+        shared.budget(terms.safety).earn();
         shared.took(terms.safety, began.elapsed());
         shared.saw(answer.state_index());
         Ok(answer)
@@ -174,7 +181,7 @@ impl First {
 }
 
 /// A stream that was opened; it rests on no state yet.
-struct Opened<T>(Streaming<T>);
+struct Opened<T>(Streaming<T>, Arc<Node>);
 
 impl<T: Send + 'static> Answer for Opened<T> {
     fn state_index(&self) -> u64 {
@@ -185,6 +192,7 @@ impl<T: Send + 'static> Answer for Opened<T> {
 /// A stream of answers from one node.
 pub struct Answers<T> {
     stream: Streaming<T>,
+    node: Arc<Node>,
     shared: Arc<Shared>,
 }
 
@@ -210,8 +218,8 @@ impl<T: Answer> Answers<T> {
         Ok(next)
     }
 
-    /// The stream alone, for who must not keep the client alive.
-    pub(crate) fn into_inner(self) -> Streaming<T> {
-        self.stream
+    /// The stream and its node alone, for who must not keep the client alive.
+    pub(crate) fn into_inner(self) -> (Streaming<T>, Arc<Node>) {
+        (self.stream, self.node)
     }
 }

@@ -27,9 +27,13 @@
 //! - **Finds nodes.** The endpoints given at the start, and what the cluster says of itself ([`topology`](Client::watch_topology)).
 //! - **Shares streams.** Calls that use keys are messages on one stream per node, at a tenth of what single calls
 //!   cost; where a proxy breaks streams they go one by one ([`Builder::crypto_stream`]).
-//! - **Prefers the near zone**, and among its nodes the one with the fewest open calls.
-//! - **Avoids failing nodes.** Three failures in a row, or a refused connection, eject a node for a
-//!   while; then one call tries it again.
+//! - **Prefers the near zone**, and among its nodes the one with the fewest open calls; what the near zone cannot bear
+//!   spills over.
+//! - **Avoids failing nodes.** Three failures in a row, a refused connection, or a health answer other than `SERVING`
+//!   eject a node, until a probe finds it well.
+//! - **Knows a cluster that was recovered** from what was given up: nodes of an older incarnation are refused
+//!   ([`Builder::memory_file`]).
+//! - **Counts** what it does ([`Client::activity`]).
 //! - **Says at once which certificate is refused**, where, by whom and why, if it is at every node, or the
 //!   caller's at every node that is up ([`Error::CertificateRefused`]); no time mends that.
 //! - **Tries again where that is safe** ([`Safety`]): on another node, in another zone first, within a
@@ -40,7 +44,9 @@
 //! - **Checks sums.** CRC-32C of what is sent and received; damage on the way is tried again.
 //! - **Encrypts files** of any size under data keys, in constant memory ([`mod@file`]).
 //! - **Names control writes.** A call that makes something carries an idempotency token, so that it can
-//!   be sent twice and happen once.
+//!   be sent twice and happen once. A leader that is silent is left within 50 ms or so.
+//!
+//! docs/clients.md has all of this with its numbers, and what to do in other languages.
 //!
 //! [`Client::data_keys`] encrypts here, under data keys that serve many messages ([`DataKeys`]).
 //!
@@ -50,6 +56,7 @@
 mod budget;
 mod builder;
 mod call;
+mod chance;
 mod client;
 mod connect;
 mod data_keys;
@@ -57,11 +64,15 @@ mod error;
 mod exchange;
 pub mod file;
 mod latency;
+mod memory;
 mod message;
+mod metrics;
 mod node;
 mod pool;
+mod probe;
 mod refusal;
 mod safety;
+mod spill;
 mod stream;
 mod sums;
 mod topology;
@@ -72,6 +83,7 @@ pub use client::Client;
 pub use data_keys::{DataKeyError, DataKeyOptions, DataKeys};
 pub use error::{Error, Outcome};
 pub use exchange::Answers;
+pub use metrics::{Activity, NodeActivity};
 pub use refusal::{Fault, Refusal, Refuser};
 pub use safety::Safety;
 /// What a message under a data key is bound to.

@@ -8,17 +8,21 @@
 //! | for another name than was called                     | [`Fault::OtherName`]      |
 //! | good, and refused by the node's own rules            | [`Fault::NotACaller`]     |
 //! | none was shown                                       | [`Fault::Missing`]        |
+//! | good, and of another cluster than this client knows  | [`Fault::OtherCluster`]   |
+//! | good, and of a life of the cluster that is over      | [`Fault::OldIncarnation`] |
 //! | anything else that is about a certificate            | [`Fault::Other`]          |
 //!
 //! A node says no more than one of TLS's alerts (RFC 8446, 6.2); its log has the reason. Alerts that are about
 //! something else, such as a version, are no refusals: there is more than a certificate to look at.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::iter::successors;
 
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, OtherError};
+use twinkeep_pki::Fenced;
 
 /// Why no connection to a node came about: a certificate was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,21 @@ pub enum Fault {
     NotACaller,
     /// The node asks for one and was shown none.
     Missing,
+    /// The node is of another cluster than this client has been at before.
+    OtherCluster {
+        /// The node's cluster, `clu-` and 32 hex digits.
+        found: String,
+        /// The one that this client knows.
+        known: String,
+    },
+    /// The node is of an incarnation that a recovery has ended, and must not serve any more. What it answers may be
+    /// of a state that was given up.
+    OldIncarnation {
+        /// The node's.
+        found: u64,
+        /// The newest one that this client has met.
+        newest: u64,
+    },
     /// Something else: what TLS calls it.
     Other(String),
 }
@@ -71,8 +90,8 @@ impl Refusal {
         Some(Self { address: address.to_owned(), by, fault })
     }
 
-    fn why(&self) -> &str {
-        match (&self.fault, self.by) {
+    fn why(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match (&self.fault, self.by) {
             (Fault::NotValidNow, Refuser::Node) => {
                 "it has expired, or is not valid yet, by the node's clock"
             }
@@ -89,7 +108,17 @@ impl Refusal {
             (Fault::NotACaller, _) => "it is not one of a caller of the node's cluster",
             (Fault::Missing, _) => "none was shown",
             (Fault::OtherName(text) | Fault::Other(text), _) => text,
-        }
+            (Fault::OtherCluster { found, known }, _) => {
+                return format!("it is of cluster {found}, and this client knows {known}").into();
+            }
+            (Fault::OldIncarnation { found, newest }, _) => {
+                return format!(
+                    "it is of incarnation {found} of the cluster, which was recovered since: this client has met \
+                     incarnation {newest}"
+                )
+                .into();
+            }
+        })
     }
 
     /// Returns what to do about it.
@@ -118,6 +147,12 @@ impl Refusal {
             (Refuser::Client, Fault::OtherName(_)) => {
                 "call the node by a name or address that its certificate has"
             }
+            (Refuser::Client, Fault::OldIncarnation { .. }) => {
+                "call the nodes of the recovered cluster; this one is to be wiped, and may join it as a new node"
+            }
+            (Refuser::Client, Fault::OtherCluster { .. }) => {
+                "check the endpoints; a client that is to use another cluster is built anew, with another memory file"
+            }
             (Refuser::Client, _) => {
                 "check `root`, which has to be the endpoint root of this cluster, and that the port is the one \
                  for callers"
@@ -133,7 +168,7 @@ impl fmt::Display for Refusal {
             Refuser::Node => write!(f, "{address} refuses this caller's certificate: ")?,
             Refuser::Client => write!(f, "this client refuses the certificate of {address}: ")?,
         }
-        f.write_str(self.why())
+        f.write_str(&self.why())
     }
 }
 
@@ -174,7 +209,22 @@ fn by_client(error: &CertificateError) -> Fault {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             Fault::OtherName(error.to_string())
         }
+        CertificateError::Other(OtherError(why)) => {
+            why.downcast_ref().map_or_else(|| Fault::Other(why.to_string()), of_memory)
+        }
         _ => Fault::Other(error.to_string()),
+    }
+}
+
+/// What this client remembers against a node.
+fn of_memory(fenced: &Fenced) -> Fault {
+    match fenced {
+        Fenced::OtherCluster { found, known } => {
+            Fault::OtherCluster { found: found.to_string(), known: known.to_string() }
+        }
+        Fenced::OldIncarnation { found, newest } => {
+            Fault::OldIncarnation { found: found.get(), newest: newest.get() }
+        }
     }
 }
 

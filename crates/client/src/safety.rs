@@ -2,6 +2,7 @@
 
 /// How safe it is to send a call a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Safety {
     /// Use of keys: each answer is good, so it may run on several nodes at once.
     Crypto,
@@ -11,6 +12,8 @@ pub enum Safety {
     Read,
     /// A change that is the same when made twice, by its nature or by an idempotency token.
     Repeatable,
+    /// Like [`Self::Repeatable`], but it takes its time, and the nodes' too: making an RSA key.
+    Laborious,
     /// A change that must not be sent twice: tried again only if it never left.
     Once,
 }
@@ -23,7 +26,7 @@ impl Safety {
 
     /// Whether the leader is the best node to ask.
     pub(crate) const fn writes(self) -> bool {
-        matches!(self, Self::Repeatable | Self::Once)
+        matches!(self, Self::Repeatable | Self::Laborious | Self::Once)
     }
 
     /// Whether it uses keys.

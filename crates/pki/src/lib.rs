@@ -36,4 +36,4 @@ pub use identity::Identity;
 pub use key::{PrivateKey, PublicKey};
 pub use order::OrderFile;
 pub use server::{ConnectInfo, Limits};
-pub use verify::PeerTrust;
+pub use verify::{EndpointTrust, Fenced, PeerTrust};

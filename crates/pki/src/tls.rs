@@ -18,7 +18,8 @@ use twinkeep_core::id::{ClusterId, NodeId};
 
 use crate::credential::Credential;
 use crate::verify::{
-    AnsweringPeer, Caller, CallingPeer, PeerRules, PeerTrust, client_chain, roots,
+    AnsweringEndpoint, AnsweringPeer, Caller, CallingPeer, EndpointTrust, PeerRules, PeerTrust,
+    client_chain, roots,
 };
 
 /// Why a TLS configuration cannot be built.
@@ -129,6 +130,28 @@ pub fn caller(
         .with_protocol_versions(&[&TLS13])
         .map_err(|_| ConfigError::Library)?
         .with_root_certificates(roots(endpoint_roots)?);
+    Ok(client(match own {
+        Some(own) => builder.with_client_cert_resolver(own),
+        None => builder.with_no_client_auth(),
+    }))
+}
+
+/// Makes the configuration of a caller that remembers whom it has met: as [`caller`], and the endpoint has to be one
+/// that `trust` admits. Endpoints whose certificate has no identity of ours are not asked about.
+///
+/// # Errors
+/// [`ConfigError`] when a root is unusable.
+pub fn wary_caller(
+    own: Option<Arc<Credential>>,
+    endpoint_roots: &[CertificateDer<'static>],
+    trust: Arc<dyn EndpointTrust>,
+) -> Result<Arc<ClientConfig>, ConfigError> {
+    let verifier = AnsweringEndpoint::new(endpoint_roots, &PROVIDER, trust)?;
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|_| ConfigError::Library)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
     Ok(client(match own {
         Some(own) => builder.with_client_cert_resolver(own),
         None => builder.with_no_client_auth(),

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
@@ -38,6 +38,43 @@ where
 {
     fn trusts(&self, node: NodeId, incarnation: Incarnation, spki_sha256: &SpkiSha256) -> bool {
         self(node, incarnation, spki_sha256)
+    }
+}
+
+/// Says which endpoints a caller takes; asked in each handshake, before the caller has shown a certificate of its
+/// own, so it must answer without waiting for anybody.
+pub trait EndpointTrust: fmt::Debug + Send + Sync + 'static {
+    /// Tells whether this endpoint may be called. Its chain and host have been verified.
+    ///
+    /// # Errors
+    /// [`Fenced`], which ends the handshake.
+    fn admit(&self, endpoint: &Identity) -> Result<(), Fenced>;
+}
+
+/// Why a caller refuses an endpoint of a good chain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fenced {
+    /// It is of another cluster than the caller has been at.
+    #[error("a node of {found} answers, and this caller knows {known}")]
+    OtherCluster {
+        /// The endpoint's cluster.
+        found: ClusterId,
+        /// The cluster that the caller knows.
+        known: ClusterId,
+    },
+    /// The cluster has been recovered since the endpoint's certificate was issued.
+    #[error("a node of incarnation {found} answers, and this caller has met {newest}")]
+    OldIncarnation {
+        /// The endpoint's incarnation.
+        found: Incarnation,
+        /// The newest incarnation that the caller has seen.
+        newest: Incarnation,
+    },
+}
+
+impl From<Fenced> for rustls::Error {
+    fn from(fenced: Fenced) -> Self {
+        Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(fenced))))
     }
 }
 
@@ -201,6 +238,68 @@ impl Caller {
 }
 
 client_verifier!(Caller, "Caller", |this, certificate| this.admit(certificate));
+
+/// Checks chain and host of an endpoint as any caller does, and then whether it may be called.
+#[derive(Debug)]
+pub(crate) struct AnsweringEndpoint {
+    chain: Arc<WebPkiServerVerifier>,
+    trust: Arc<dyn EndpointTrust>,
+}
+
+impl AnsweringEndpoint {
+    pub(crate) fn new(
+        trusted: &[CertificateDer<'static>],
+        provider: &Arc<CryptoProvider>,
+        trust: Arc<dyn EndpointTrust>,
+    ) -> Result<Self, ConfigError> {
+        let roots = Arc::new(roots(trusted)?);
+        let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider));
+        Ok(Self { chain: builder.build().map_err(|_| ConfigError::Root)?, trust })
+    }
+}
+
+impl ServerCertVerifier for AnsweringEndpoint {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.chain.verify_server_cert(certificate, intermediates, host, ocsp, now)?;
+        // A proxy that ends TLS shows a certificate of its own, which says nothing of the cluster behind it. Nobody
+        // is misled by that: the endpoint authority of a cluster issues none without an identity.
+        if let Ok(Facts { identity: identity @ Identity::Node { .. }, .. }) = Facts::of(certificate)
+        {
+            self.trust.admit(&identity)?;
+        }
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
 
 /// Checks that the node that answers is the one that was called.
 pub(crate) struct AnsweringPeer {

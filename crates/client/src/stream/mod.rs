@@ -34,6 +34,7 @@ mod lane;
 mod reader;
 mod waiting;
 
+pub(crate) use board::OPEN_MAX;
 pub(crate) use kind::{Streamed, answer_of};
 pub(crate) use lane::{Lane, Parcel, attempt, status_of};
 pub(crate) use waiting::{Progress, Waiting};

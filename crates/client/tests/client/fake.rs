@@ -18,6 +18,7 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_health::pb::health_server::HealthServer;
 use twinkeep_client::{Builder, Client, v1};
 use twinkeep_core::id::{ClusterId, Incarnation, NodeId};
 use twinkeep_pki::authority::Hosts;
@@ -29,10 +30,14 @@ use twinkeep_proto::v1::cluster_service_server::{ClusterService, ClusterServiceS
 use twinkeep_proto::v1::crypto_service_server::{CryptoService, CryptoServiceServer};
 use twinkeep_proto::v1::key_service_server::{KeyService, KeyServiceServer};
 
+mod health;
 mod shy;
 mod stream;
+mod wire;
 
+pub(crate) use health::Health;
 pub(crate) use stream::{Streams, Tally, count};
+pub(crate) use wire::Wire;
 
 use shy::Shy;
 use stream::CallAnswers;
@@ -72,6 +77,7 @@ pub(crate) struct State {
     seen: Mutex<Vec<Seen>>,
     state_index: Mutex<u64>,
     topology: watch::Sender<Option<v1::WatchTopologyResponse>>,
+    health: Mutex<Health>,
     pub(crate) tally: Tally,
     me: Weak<State>,
 }
@@ -98,6 +104,11 @@ impl Node {
 
     pub(crate) fn streams(&self, streams: Streams) {
         *self.state.streams.lock().unwrap() = streams;
+    }
+
+    /// What it says of its health, or does instead.
+    pub(crate) fn is(&self, health: Health) {
+        *self.state.health.lock().unwrap() = health;
     }
 
     pub(crate) fn tally(&self) -> &Tally {
@@ -161,6 +172,15 @@ impl Cluster {
         Self::with_callers_of(id())
     }
 
+    /// A cluster with an id of its own.
+    pub(crate) fn of(id: [u8; 16]) -> Self {
+        let cluster = ClusterId::from_bytes(id);
+        Self {
+            callers: Authority::create(cluster, validity()).unwrap(),
+            endpoints: Authority::create(cluster, validity()).unwrap(),
+        }
+    }
+
     /// A cluster whose nodes trust the caller authority of some cluster, for callers of their own.
     pub(crate) fn with_callers_of(cluster: ClusterId) -> Self {
         Self {
@@ -171,6 +191,12 @@ impl Cluster {
 
     pub(crate) fn node(&self) -> Node {
         self.node_at("127.0.0.1:0", Manner::Usual)
+    }
+
+    /// A node of a later life of this cluster.
+    pub(crate) fn node_of_life(&self, incarnation: u64) -> Node {
+        let incarnation = Incarnation::new(incarnation).unwrap();
+        self.start("127.0.0.1:0", Manner::Usual, incarnation)
     }
 
     /// A node in the place of one that was killed.
@@ -189,11 +215,15 @@ impl Cluster {
     }
 
     fn node_at(&self, address: &str, manner: Manner) -> Node {
+        self.start(address, manner, Incarnation::FIRST)
+    }
+
+    fn start(&self, address: &str, manner: Manner, incarnation: Incarnation) -> Node {
         let key = PrivateKey::generate().unwrap();
         let hosts = Hosts { addresses: vec!["127.0.0.1".parse().unwrap()], ..Hosts::default() };
-        let (node, first) = (NodeId::new(1).unwrap(), Incarnation::FIRST);
+        let node = NodeId::new(1).unwrap();
         let certificate =
-            self.endpoints.issue_endpoint(&key.public_key(), node, first, &hosts, short());
+            self.endpoints.issue_endpoint(&key.public_key(), node, incarnation, &hosts, short());
         let own = Arc::new(Credential::new(vec![certificate.unwrap()], &key, now()).unwrap());
         let config = tls::endpoint(own, from_ref(self.callers.root()), id()).unwrap();
 
@@ -203,6 +233,7 @@ impl Cluster {
             seen: Mutex::default(),
             state_index: Mutex::new(1),
             topology: watch::channel(None).0,
+            health: Mutex::new(Health::default()),
             tally: Tally::default(),
             me: Weak::clone(me),
         });
@@ -226,6 +257,7 @@ impl Cluster {
             Server::builder()
                 .add_service(CryptoServiceServer::from_arc(Arc::clone(&serving)))
                 .add_service(KeyServiceServer::from_arc(Arc::clone(&serving)))
+                .add_service(HealthServer::from_arc(Arc::clone(&serving)))
                 .add_service(ClusterServiceServer::from_arc(serving))
                 .serve_with_incoming(incoming.map(|ready| ready.map(|one| Shy::new(one, is_shy))))
                 .await

@@ -7,5 +7,8 @@ mod data_keys;
 mod failover;
 mod fake;
 mod finding;
+mod health;
+mod incarnation;
 mod retries;
 mod streams;
+mod zone_loss;

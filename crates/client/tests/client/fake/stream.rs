@@ -46,6 +46,7 @@ pub(crate) struct Tally {
     pub(crate) cancelled: AtomicUsize,
     pub(crate) open: AtomicUsize,
     pub(crate) open_most: AtomicUsize,
+    pub(crate) probes: AtomicUsize,
 }
 
 impl Tally {
