@@ -323,11 +323,16 @@ impl<'a, A: Answer> Race<'a, A> {
         self.shared.budget.earn();
         self.shared.took(self.terms.safety, began.elapsed());
         // Whoever began earlier and has not answered yet was beaten by a hedge.
-        let beaten =
+        let earlier =
             self.avoid.tried.iter().take_while(|tried| !std::ptr::eq(tried.as_ref(), node));
-        for slow in beaten.filter(|tried| self.racing.iter().any(|open| Arc::ptr_eq(open, tried))) {
-            slow.failed();
+        let is_open = |tried: &&Arc<Node>| self.racing.iter().any(|open| Arc::ptr_eq(open, tried));
+        let mut beaten = earlier.filter(is_open).peekable();
+        if self.terms.safety.writes() && beaten.peek().is_some() {
+            // A leader that was silent meanwhile is lost, or leads no more; a whole zone may be. The next change begins
+            // where this one got through, and does not wait for each of them in turn.
+            self.shared.pool.crown(&node.address);
         }
+        beaten.for_each(|slow| slow.failed());
     }
 
     fn failed(&mut self, node: &Arc<Node>, status: &Status) -> After {
