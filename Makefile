@@ -3,9 +3,10 @@
 # All of them share one cargo profile and one target folder: RocksDB is compiled once.
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/twinkeep/target
+RUNS ?= 100
 BIN := $(CARGO_TARGET_DIR)/release
 .DEFAULT_GOAL := help
-.PHONY: help build run down demo bench flamegraphs test negative-controls fix screenshots
+.PHONY: help build run down demo bench bench-failover flamegraphs test negative-controls fix screenshots
 
 help: ## Lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +27,10 @@ demo: build ## Kills a zone under load, measures what callers notice, writes rep
 bench: build ## Measures a cluster beside its yardsticks (7 minutes), writes reports/bench.json and bench.svg
 	@scripts/setup bench
 	@$(BIN)/twinkeep-bench $(BENCH)
+
+bench-failover: build ## Loses zones 100 times each way, as root (an hour; it can be interrupted); RUNS=n for fewer
+	@scripts/setup bench
+	@$(BIN)/twinkeep-failover --runs $(RUNS) $(BENCH)
 
 flamegraphs: build ## Draws where the time goes in each benchmark into docs/img (needs perf, as root)
 	@scripts/setup bench

@@ -76,7 +76,7 @@ async fn measure(options: &Options, chosen: &[&Cell]) -> anyhow::Result<Report> 
 }
 
 /// Waits for SIGTERM or SIGINT.
-async fn told_to_stop() {
+pub(crate) async fn told_to_stop() {
     let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     match streams {
         (Ok(mut terminate), Ok(mut interrupt)) => {

@@ -223,6 +223,11 @@ impl Cluster {
         Ok(self.builder_of(caller, self.data_nodes()).build()?)
     }
 
+    /// Returns a client of an application that stands in a zone and knows all data nodes.
+    pub fn client_in(&self, caller: &str, zone: &str) -> anyhow::Result<Client> {
+        Ok(self.builder_of(caller, self.data_nodes()).zone(zone).build()?)
+    }
+
     /// Returns a client that knows one node and stays with it.
     pub fn client_at(&self, caller: &str, node: &Node) -> anyhow::Result<Client> {
         Ok(self.builder_of(caller, [node]).follow_topology(false).build()?)

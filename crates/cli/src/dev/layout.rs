@@ -2,10 +2,12 @@
 //!
 //! Zone a's vSwitch is 127.0.1.0/24, zone b's 127.0.2.0/24, the witness sits in 127.0.3.0/24. Ports
 //! are free ones, chosen when the cluster is made and kept in `layout.toml`, so that several clusters
-//! can run on one machine.
+//! can run on one machine. `make bench-failover` gives each zone a network namespace instead, where it can take
+//! the network away: there the vSwitches are 10.66.1.0/24 and so on.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,12 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = Settings::default().fail_back_after_ms)]
     #[serde(default = "fail_back_after_ms")]
     fail_back_after_ms: u32,
+    /// Beginning of the names of the network namespaces that its nodes run in, for a cluster that is made now: `n` for
+    /// `n-a`, `n-b` and `n-w`, with the addresses 10.66.1.0/24, 10.66.2.0/24 and 10.66.3.0/24. They must be there, and
+    /// be reached from where this runs.
+    #[arg(long, hide = true, value_name = "BEGINNING")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespaces: Option<String>,
 }
 
 fn fail_back_after_ms() -> u32 {
@@ -66,6 +74,26 @@ impl Default for Settings {
             otlp_endpoint: None,
             freshness_lease_ms: 5_000,
             fail_back_after_ms: 30_000,
+            namespaces: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Returns the address of a host in one of the three vSwitches.
+    fn address(&self, net: u8, host: u8) -> [u8; 4] {
+        match self.namespaces {
+            Some(_) => [10, 66, net, host],
+            None => [127, 0, net, host],
+        }
+    }
+
+    /// Chooses the three ports of every node.
+    fn ports(&self) -> anyhow::Result<([u16; 3], Held)> {
+        match self.namespaces {
+            // Nobody else is there.
+            Some(_) => Ok((PORTS, Held(Vec::new()))),
+            None => free_ports(),
         }
     }
 }
@@ -121,7 +149,7 @@ impl Layout {
 
     /// Lays out a new cluster of 2+2+1 on free ports, which are to be held until its nodes listen there.
     pub(crate) fn create(home: &Path, settings: Settings) -> anyhow::Result<(Self, Held)> {
-        let (ports, held) = free_ports()?;
+        let (ports, held) = settings.ports()?;
         let nodes = [
             ("a1", "a", 1, 1),
             ("a2", "a", 1, 2),
@@ -129,7 +157,7 @@ impl Layout {
             ("b2", "b", 2, 2),
             ("w", "w", 3, 1),
         ]
-        .map(|(name, zone, net, host)| node(name, zone, [127, 0, net, host], ports))
+        .map(|(name, zone, net, host)| node(name, zone, settings.address(net, host), ports))
         .to_vec();
         std::fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
         let layout = Self { home: home.to_owned(), settings, nodes, removed: Vec::new() };
@@ -225,6 +253,15 @@ impl Layout {
         self.settings.freshness_lease_ms
     }
 
+    /// Returns the command that runs the node binary where a node belongs.
+    pub(crate) fn program(&self, node: &DevNode, twinkeepd: &Path) -> Command {
+        let Some(beginning) = &self.settings.namespaces else { return Command::new(twinkeepd) };
+        // It becomes the node's process, under the same id.
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{beginning}-{}", node.zone)).arg("--").arg(twinkeepd);
+        command
+    }
+
     /// Returns the folder of a node: its configuration, its messages and its data.
     pub(crate) fn folder(&self, node: &DevNode) -> PathBuf {
         self.path(&node.name)
@@ -243,9 +280,9 @@ impl Layout {
         let quoted = |path: PathBuf| toml::Value::String(path.display().to_string()).to_string();
         let role = if node.witness { "witness" } else { "data" };
         let zone = &node.zone;
-        let net = match node.client_address.ip() {
-            std::net::IpAddr::V4(ip) => ip.octets()[2],
-            std::net::IpAddr::V6(_) => 0,
+        let [first, second, third, _] = match node.client_address.ip() {
+            std::net::IpAddr::V4(ip) => ip.octets(),
+            std::net::IpAddr::V6(_) => [0; 4],
         };
         // Known once the cluster has begun.
         let cluster = std::fs::read_to_string(self.path("cluster-id"))
@@ -257,7 +294,7 @@ impl Layout {
              zone = \"{zone}\"\n\
              vpc = \"vpc-dev\"\n\
              vswitch = \"vsw-{zone}\"\n\
-             cidr = \"127.0.{net}.0/24\"\n\
+             cidr = \"{first}.{second}.{third}.0/24\"\n\
              client-address = \"{client}\"\n\
              peer-address = \"{peer}\"\n\
              {cluster}\
@@ -368,6 +405,20 @@ mod tests {
         let addresses: Vec<_> = addresses.collect();
         let distinct: HashSet<_> = addresses.iter().collect();
         assert_eq!(distinct.len(), addresses.len());
+    }
+
+    #[test]
+    fn node_in_a_namespace_runs_there_on_an_address_of_its_zone() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { namespaces: Some("test-1".to_owned()), ..Settings::default() };
+        let (layout, _) = Layout::create(folder.path(), settings).unwrap();
+        let layout = Layout::load(folder.path()).unwrap().unwrap_or(layout);
+        let node = layout.nodes().iter().find(|node| node.name == "b2").unwrap();
+        assert_eq!(node.client_address.ip().to_string(), "10.66.2.2");
+        assert!(layout.config(node).contains("cidr = \"10.66.2.0/24\""));
+        let command = layout.program(node, Path::new("/bin/twinkeepd"));
+        let words: Vec<_> = command.get_args().collect();
+        assert_eq!(words, ["--net=/run/netns/test-1-b", "--", "/bin/twinkeepd"]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) fn start(layout: &Layout, node: &DevNode) -> anyhow::Result<()> {
     let folder = layout.folder(node);
     let messages =
         OpenOptions::new().create(true).append(true).open(folder.join("messages.log"))?;
-    let mut command = Command::new(twinkeepd()?);
+    let mut command = layout.program(node, &twinkeepd()?);
     command
         .arg("run")
         .arg("--config")

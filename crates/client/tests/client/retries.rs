@@ -219,6 +219,22 @@ async fn refusal_ends_the_call_although_a_hedge_is_open() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
+/// Each change waited 300 ms for a leader in a silent zone, and then for the other nodes of that zone.
+#[tokio::test]
+async fn change_begins_where_the_last_one_got_through_while_others_were_silent() {
+    let cluster = Cluster::new();
+    let nodes: Vec<_> = (0..4).map(|_| cluster.node()).collect();
+    let client = cluster.client(&nodes.iter().collect::<Vec<_>>());
+    // Nodes 0 and 2 are the near zone.
+    nodes[0].does(Way::Silent);
+    nodes[2].does(Way::Silent);
+    for _ in 0..4 {
+        client.create_key(v1::CreateKeyRequest::default()).await.unwrap();
+    }
+    assert_eq!(total(&[&nodes[0], &nodes[2]]), 1);
+    assert_eq!(total(&[&nodes[1], &nodes[3]]), 4);
+}
+
 #[tokio::test]
 async fn nodes_that_point_at_each_other_do_not_chase_a_call_round() {
     let cluster = Cluster::new();
