@@ -32,6 +32,8 @@ pub struct Replication {
 pub struct Applied {
     /// Whether the cluster is at a version that has mode and marker.
     pub has_modes: bool,
+    /// Whether nodes take part only after their boot handshake.
+    pub has_handshake: bool,
     /// What is promised of acknowledged changes.
     pub mode: Mode,
     /// Counts changes of the mode; `None` before the first.
@@ -56,6 +58,7 @@ impl Default for Replication {
     fn default() -> Self {
         let applied = Applied {
             has_modes: false,
+            has_handshake: false,
             mode: Mode::Sync,
             revision: None,
             since_ms: 0,
@@ -85,16 +88,20 @@ impl Replication {
         as_of: Option<u64>,
     ) -> Result<(), Fault> {
         let cluster = ClusterRecord::load(state, &())?;
+        let is_at_least =
+            |version| cluster.as_ref().is_some_and(|cluster| cluster.version >= version);
         let record = ReplicationRecord::load(state, &())?;
         let (revision, since_ms, mode_index) = match &record {
             Some(record) => (Some(record.revision), record.since_ms, record.index),
             None => (None, 0, 0),
         };
         let applied = Applied {
-            has_modes: cluster
-                .as_ref()
-                .is_some_and(|cluster| cluster.version >= ClusterVersion::ZONE_GUARANTEES),
-            freshness_lease: cluster.map_or(LEASE_DEFAULT, |cluster| cluster.freshness_lease()),
+            has_modes: is_at_least(ClusterVersion::ZONE_GUARANTEES),
+            has_handshake: is_at_least(ClusterVersion::BOOT_HANDSHAKE),
+            freshness_lease: {
+                let cluster = cluster.as_ref();
+                cluster.map_or(LEASE_DEFAULT, ClusterRecord::freshness_lease)
+            },
             mode: record.map_or(Mode::Sync, |record| record.mode),
             revision,
             since_ms,

@@ -19,7 +19,7 @@ impl<S: Write> Apply<'_, S> {
         expected: Option<Revision>,
         cluster: &ClusterRecord,
     ) -> Done {
-        if let Err(refusal) = needs_version(cluster, ClusterVersion::ZONE_GUARANTEES) {
+        if let Err(refusal) = needs_version(cluster, ClusterVersion::LEADERSHIP) {
             return refuse(refusal);
         }
         let (from, found) = Leadership::read(self.state)?;

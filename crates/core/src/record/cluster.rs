@@ -21,10 +21,15 @@ pub struct ClusterVersion(#[n(0)] pub u32);
 
 impl ClusterVersion {
     /// The newest that this build can be raised to.
-    pub const NEWEST: Self = Self::ZONE_GUARANTEES;
+    pub const NEWEST: Self = Self::BOOT_HANDSHAKE;
     /// From here on the cluster has a replication mode, and key versions wait for their marker
     /// ([`crate::replication`]).
     pub const ZONE_GUARANTEES: Self = Self(2);
+    /// From here on nodes take part only after they have asked others what they may have forgotten, and believe
+    /// only those that do so too.
+    pub const BOOT_HANDSHAKE: Self = Self(3);
+    /// From here on it is replicated state where the lead belongs ([`crate::leadership`]).
+    pub const LEADERSHIP: Self = Self(3);
 }
 
 /// The public half of an epoch's command-signing key (Ed25519).

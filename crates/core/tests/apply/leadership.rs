@@ -16,7 +16,7 @@ fn two_zones() -> Node {
     admitted_and_joined(&mut node, &record(2, NodeRole::Data, "b", 1, Standing::Learner));
     admitted_and_joined(&mut node, &record(3, NodeRole::Witness, "w", 1, Standing::Learner));
     assert!(matches!(node.apply_one(promote(&[2, 3], 1)), Outcome::Applied(_)));
-    let to = ClusterVersion::ZONE_GUARANTEES;
+    let to = ClusterVersion::LEADERSHIP;
     applied(&mut node, Command::RaiseVersion { to, expected: Revision::FIRST });
     node
 }
@@ -68,7 +68,7 @@ fn zone_that_nobody_could_lead_in_is_neither_preferred_nor_drained() {
 #[test]
 fn last_zone_with_data_is_not_drained() {
     let mut node = Node::begun();
-    let to = ClusterVersion::ZONE_GUARANTEES;
+    let to = ClusterVersion::LEADERSHIP;
     applied(&mut node, Command::RaiseVersion { to, expected: Revision::FIRST });
     assert_eq!(refusal(&mut node, set(None, Some("a"), None)), Refusal::LastDataZone(zone("a")));
 }
@@ -95,7 +95,7 @@ fn zone_is_not_drained_while_the_other_one_lacks_something() {
 #[test]
 fn older_cluster_is_not_told_who_shall_lead() {
     let mut node = Node::begun();
-    let (present, needed) = (ClusterVersion(1), ClusterVersion::ZONE_GUARANTEES);
+    let (present, needed) = (ClusterVersion(1), ClusterVersion::LEADERSHIP);
     let low = Refusal::VersionTooLow { present, needed };
     assert_eq!(refusal(&mut node, set(Some("a"), None, None)), low);
 }

@@ -181,7 +181,7 @@ impl Shared {
         let answer = match client.announce_start(request).await {
             Ok(answer) => answer.into_inner(),
             // Software before the handshake knows nothing. That is enough until an operator says otherwise.
-            Err(status) if status.code() == Code::Unimplemented && !self.has_modes() => {
+            Err(status) if status.code() == Code::Unimplemented && !self.has_handshake() => {
                 let (newest, shown) = (0, Shown::default());
                 return Some(Answer { node, newest, shown, acknowledged: None, membership: None });
             }

@@ -167,10 +167,9 @@ impl Shared {
         *self.applied.borrow()
     }
 
-    /// Tells whether the cluster is at a version with replication modes and the boot handshake, as far as this
-    /// node has applied.
-    pub(crate) fn has_modes(&self) -> bool {
-        self.replication.applied().borrow().has_modes
+    /// Tells whether the cluster is at a version with the boot handshake, as far as this node has applied.
+    pub(crate) fn has_handshake(&self) -> bool {
+        self.replication.applied().borrow().has_handshake
     }
 
     /// Returns the membership that counts at this node, as it travels.

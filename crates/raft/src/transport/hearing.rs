@@ -29,8 +29,8 @@ impl PeerServer {
         let ledger = &self.shared.boot.ledger;
         let Some(starts) = starts else {
             // Software before the handshake: what it does counts until an operator has raised the version.
-            let (heard, has_modes) = (Heard(ledger.generation()), self.shared.has_modes());
-            return if has_modes { Err(self.unheard(Unheard)) } else { Ok(heard) };
+            let (heard, is_due) = (Heard(ledger.generation()), self.shared.has_handshake());
+            return if is_due { Err(self.unheard(Unheard)) } else { Ok(heard) };
         };
         loop {
             let generation = ledger.generation();

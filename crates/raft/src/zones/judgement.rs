@@ -77,6 +77,7 @@ mod tests {
     fn applied(mode: Mode) -> Applied {
         Applied {
             has_modes: true,
+            has_handshake: true,
             mode,
             revision: None,
             since_ms: 0,
