@@ -43,7 +43,7 @@ pub(crate) struct Config {
     /// Snapshots of the replicated state.
     #[serde(default)]
     pub(crate) snapshot: SnapshotConfig,
-    /// Which node leads.
+    /// Which node leads. `twinkeep zone prefer` names the zone; this is the same on all nodes.
     #[serde(default)]
     pub(crate) leadership: LeadershipConfig,
     /// What the node says on standard error.
