@@ -155,6 +155,7 @@ pub(crate) const fn permission(declared: v1::Permission) -> core_access::Permiss
         D::DrainZone => P::DrainZone,
         D::UndrainZone => P::UndrainZone,
         D::PreferZone => P::PreferZone,
+        D::Diagnose => P::Diagnose,
         D::CreateInstance => P::CreateInstance,
         D::DescribeInstance => P::DescribeInstance,
         D::ListInstances => P::ListInstances,

@@ -138,6 +138,7 @@ operations! {
         ListRoleBindingsRequest => ListRoleBindingsResponse, Queued;
 
     GetStatus, GET_STATUS, GetStatusRequest => GetStatusResponse, Attempted;
+    Diagnose, DIAGNOSE, DiagnoseRequest => DiagnoseResponse, Attempted;
     ListMembers, LIST_MEMBERS, ListMembersRequest => ListMembersResponse, Attempted;
     WatchTopology, WATCH_TOPOLOGY, WatchTopologyRequest => WatchTopologyResponse, Attempted;
     AdmitNode, ADMIT_NODE, AdmitNodeRequest => AdmitNodeResponse, Synced;

@@ -7,7 +7,7 @@
 //! | exit code | meaning                                                                |
 //! |----------:|------------------------------------------------------------------------|
 //! | 0         | done                                                                   |
-//! | 1         | failed: a file, the configuration, the service's inside; a wrong signature |
+//! | 1         | failed: a file, the configuration, the service's inside; a wrong signature; `doctor` warns |
 //! | 2         | wrong usage, or the service found the request wrong                    |
 //! | 3         | not allowed, the caller is unknown, or a certificate is refused        |
 //! | 4         | the state forbids it: not found, exists, disabled, changed by another  |
@@ -80,6 +80,7 @@ enum Command {
     /// Shows the zones and says which of them leads.
     #[command(subcommand)]
     Zone(cluster::Zones),
+    Doctor(cluster::Doctor),
     /// Gives nodes a share of the unseal key, or the passphrase.
     Unseal(seal::Unseal),
     /// Has nodes forget every key.
@@ -129,6 +130,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Access(command) => command.run(context).await?,
         Command::Cluster(command) => command.run(context).await?,
         Command::Zone(command) => command.run(context).await?,
+        Command::Doctor(command) => return command.run(context).await,
         Command::Unseal(command) => command.run(context).await?,
         Command::Seal(command) => command.run(context).await?,
         Command::Audit(command) => return command.run(context).await,
@@ -190,6 +192,8 @@ mod tests {
             "twinkeep encrypt --key key-00 --raw message -o message.raw",
             "twinkeep key create --spec EC_P256 --usage SIGN_VERIFY",
             "twinkeep cluster promote 6",
+            "twinkeep doctor",
+            "twinkeep doctor --output json",
             "twinkeep zone list",
             "twinkeep zone drain zone-a",
             "twinkeep zone undrain zone-a",

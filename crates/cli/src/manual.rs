@@ -13,7 +13,7 @@ use crate::output::{Format, said};
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed: a file, the configuration, the service's inside; a wrong signature
+  1  failed: a file, the configuration, the service's inside; a wrong signature; `doctor` warns
   2  wrong usage, or the service found the request wrong
   3  not allowed, the caller is unknown, or a certificate is refused
   4  the state forbids it: not found, exists, disabled, changed by another

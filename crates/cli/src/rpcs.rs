@@ -46,6 +46,7 @@ const WAYS: &[(&str, Way)] = &[
     ("GenerateRandomBatch", Command("crypto random")),
     ("CryptoStream", Exempt("the client library sends the other calls over it")),
     ("GetStatus", Command("cluster status")),
+    ("Diagnose", Command("doctor")),
     ("ListMembers", Command("cluster members")),
     ("WatchTopology", Command("cluster topology")),
     ("AdmitNode", Command("cluster admit")),

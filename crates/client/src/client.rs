@@ -350,6 +350,8 @@ calls! { CryptoServiceClient:
 calls! { ClusterServiceClient:
     /// Says how the cluster and the answering node are.
     get_status(GetStatusRequest) -> GetStatusResponse: |_| Safety::Read;
+    /// Says what the answering node knows of its machine and its peers; see [`Self::at`].
+    diagnose(DiagnoseRequest) -> DiagnoseResponse: |_| Safety::Read;
     /// Lists the members.
     list_members(ListMembersRequest) -> ListMembersResponse: |_| Safety::Read;
     /// Lets a node join. Each answer gives an id away, so it is not sent twice.

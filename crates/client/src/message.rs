@@ -73,6 +73,7 @@ common! {
     UpdateKeyDescriptionRequest => UpdateKeyDescriptionResponse;
 
     GetStatusRequest => GetStatusResponse;
+    DiagnoseRequest => DiagnoseResponse;
     ListMembersRequest => ListMembersResponse;
     WatchTopologyRequest => WatchTopologyResponse;
     AdmitNodeRequest => AdmitNodeResponse;

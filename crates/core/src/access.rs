@@ -70,6 +70,8 @@ closed_set! {
         UndrainZone = 41, "UNDRAIN_ZONE";
         /// `ClusterService.PreferZone`.
         PreferZone = 42, "PREFER_ZONE";
+        /// `ClusterService.Diagnose`.
+        Diagnose = 43, "DIAGNOSE";
         /// `InstanceService.CreateInstance`.
         CreateInstance = 48, "CREATE_INSTANCE";
         /// `InstanceService.DescribeInstance`.
@@ -123,12 +125,14 @@ impl Role {
                     | P::DescribeKey
                     | P::ListKeys
                     | P::GetClusterStatus
+                    | P::Diagnose
                     | P::ListMembers
                     | P::WatchTopology
             ),
             Self::Operator => matches!(
                 permission,
                 P::GetClusterStatus
+                    | P::Diagnose
                     | P::ListMembers
                     | P::WatchTopology
                     | P::AdmitNode
@@ -177,6 +181,7 @@ impl Role {
                     | P::DescribeKey
                     | P::ListKeys
                     | P::GetClusterStatus
+                    | P::Diagnose
                     | P::ListMembers
                     | P::DescribeInstance
                     | P::ListInstances

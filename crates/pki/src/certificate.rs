@@ -63,6 +63,14 @@ impl Facts {
     }
 }
 
+/// Returns the last second of a certificate's validity, unix seconds; also of an authority's, which names nobody.
+///
+/// # Errors
+/// [`InvalidCertificate::Encoding`].
+pub fn end_unix(certificate: &CertificateDer<'_>) -> Result<u64, InvalidCertificate> {
+    unix(parse(certificate)?.validity().not_after)
+}
+
 /// Reads a certificate that fills the bytes to their end.
 pub(crate) fn parse<'a>(
     certificate: &'a CertificateDer<'_>,

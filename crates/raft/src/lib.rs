@@ -42,7 +42,7 @@ pub use freshness::Freshness;
 pub use lease::Lease;
 pub use node::{
     Fatal, InitializeError, Laggard, Member, Node, NotEverywhere, NotFollowed, OpenError, Part,
-    Parts, ProposeError, Proposed, ReadError, Status, StillLeads,
+    Parts, ProposeError, Proposed, Read, ReadError, Status, StillLeads,
 };
 pub use proposal_queue::{Decided, ProposalQueue, Proposer, QueueError, WAITING_MAX};
 pub use replication::{Applied as AppliedReplication, Replication};

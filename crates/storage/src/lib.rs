@@ -27,8 +27,10 @@ pub mod state;
 
 mod disk;
 mod options;
+mod recent;
 
 pub use identity::Identity;
 pub use log::{LogDb, Note};
+pub use recent::Syncs;
 pub use snapshot::SnapshotStore;
 pub use state::StateDb;

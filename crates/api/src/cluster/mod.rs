@@ -1,5 +1,6 @@
 //! The cluster: `twinkeep.v1.ClusterService`.
 
+mod diagnose;
 mod members;
 mod seal;
 mod status;
@@ -42,6 +43,13 @@ impl ClusterService for Cluster {
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         self.gate.unary::<op::GetStatus, _>(self, request).await
+    }
+
+    async fn diagnose(
+        &self,
+        request: Request<v1::DiagnoseRequest>,
+    ) -> Result<Response<v1::DiagnoseResponse>, Status> {
+        self.gate.unary::<op::Diagnose, _>(self, request).await
     }
 
     async fn list_members(

@@ -33,6 +33,8 @@ answer!(ListRoleBindingsResponse);
 
 request!(GetStatusRequest, |_m, _a| ());
 answer!(GetStatusResponse);
+request!(DiagnoseRequest, |_m, _a| ());
+answer!(DiagnoseResponse);
 request!(ListMembersRequest, |_m, _a| ());
 answer!(ListMembersResponse);
 request!(WatchTopologyRequest, |_m, _a| ());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use twinkeep_core::admission::Approval;
@@ -23,6 +23,9 @@ pub trait ClusterControl: Send + Sync {
 
     /// Returns what this node knows of each other node's health. Nodes that it does not list are unknown.
     fn peers(&self) -> BTreeMap<NodeId, PeerHealth>;
+
+    /// Says what this node knows of its machine and its peers.
+    fn diagnose(&self) -> Diagnosis;
 
     /// Returns where calls can be sent, and tells of every change.
     fn topology(&self) -> watch::Receiver<Topology>;
@@ -171,6 +174,57 @@ pub struct PeerHealth {
     pub reachable: bool,
     /// The last index known to be stored there; known to the leader alone.
     pub matched_index: Option<u64>,
+}
+
+/// What a node knows of its machine and its peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// Its wall clock.
+    pub unix_ms: UnixMs,
+    /// Whether it runs on a hypervisor that may pause it without its clocks knowing.
+    pub virtual_machine: bool,
+    /// How often a leader shows that it lives.
+    pub heartbeat: Duration,
+    /// The shortest wait for an election.
+    pub election_min: Duration,
+    /// The longest wait for an election.
+    pub election_max: Duration,
+    /// How many syncs of the log the next field is about.
+    pub log_syncs: usize,
+    /// The time that 99 of 100 of them took at most.
+    pub log_sync_p99: Duration,
+    /// Size and free room of the file system under its data, in bytes.
+    pub disk: Option<(u64, u64)>,
+    /// What it has heard of the other members.
+    pub peers: Vec<PeerDiagnosis>,
+    /// Its own certificates.
+    pub certificates: Vec<Certificate>,
+}
+
+/// What a node has heard of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerDiagnosis {
+    /// The other one.
+    pub node: NodeId,
+    /// Time since it was last heard.
+    pub read_ago: Duration,
+    /// How long question and answer took then.
+    pub round_trip: Duration,
+    /// How far its wall clock was ahead, in milliseconds.
+    pub clock_ahead_ms: i64,
+    /// Whether it was sealed.
+    pub sealed: bool,
+    /// The version of its program.
+    pub software_version: String,
+}
+
+/// When a certificate ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Certificate {
+    /// Whose it is.
+    pub kind: &'static str,
+    /// Last second of its validity, unix seconds.
+    pub not_after_unix: u64,
 }
 
 /// Where calls can be sent.

@@ -24,8 +24,9 @@ use twinkeep_core::record::BackendKind;
 use twinkeep_crypto::KeyBackend;
 
 pub use cluster::{
-    Admit, Admitted, ClusterControl, ClusterError, Lead, LeadershipChange, NodeStatus, PeerHealth,
-    Topology, TopologyEndpoint, UnsealProgress, UnsealSecret,
+    Admit, Admitted, Certificate, ClusterControl, ClusterError, Diagnosis, Lead, LeadershipChange,
+    NodeStatus, PeerDiagnosis, PeerHealth, Topology, TopologyEndpoint, UnsealProgress,
+    UnsealSecret,
 };
 pub use control::{
     Committed, ControlError, ControlPlane, Freshness, Laggard, Leader, Reached, ReplicationStatus,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Code;
 use twinkeep_api::ports::Topology;
+use twinkeep_core::record::ClusterVersion;
 use twinkeep_proto::v1;
 
 use crate::node::{CLUSTER, FORGED, OPERATORS, START_MS, TestNode};
@@ -134,6 +135,27 @@ async fn wrong_approval_is_answered_with_its_operator_or_field() {
     assert_eq!((code, text.as_str()), (Code::ResourceExhausted, many));
     let list = clusters.list_members(v1::ListMembersRequest::default()).await.unwrap();
     assert_eq!(list.into_inner().members.len(), 1);
+}
+
+#[tokio::test]
+async fn node_says_what_it_knows_of_its_machine_its_peers_and_the_cluster() {
+    let node = TestNode::start().await;
+    let said = node.clusters("auditor").diagnose(v1::DiagnoseRequest::default()).await.unwrap();
+    let said = said.into_inner();
+    assert_eq!((said.node_id, said.software_version.as_str()), (1, "0.0.0-test"));
+    assert!(!said.sealed && said.state_fresh && said.pauses_unknown && said.dev);
+    let timers = (said.heartbeat_ms, said.election_min_ms, said.election_max_ms);
+    assert_eq!((timers, said.log_syncs, said.log_sync_p99_us), ((50, 150, 300), 1024, 7_000));
+    assert_eq!((said.disk_size_bytes, said.disk_free_bytes), (100, 40));
+    let peer = &said.peers[0];
+    assert_eq!((peer.node_id, peer.read_ago_ms, peer.round_trip_us), (2, 900, 1_000));
+    assert_eq!((peer.clock_ahead_ms, peer.sealed), (-12, true));
+    assert_eq!(said.certificates[0].not_after_unix_s, START_MS / 1000);
+    assert_eq!((said.operators, said.majority_zone.as_str()), (3, ""));
+    assert_eq!(said.cluster_version_max, ClusterVersion::NEWEST.0);
+    node.vault.seal();
+    let said = node.clusters("operator").diagnose(v1::DiagnoseRequest::default()).await.unwrap();
+    assert!(said.into_inner().sealed, "a sealed node is asked most of all");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `twinkeep cluster …`.
 
+mod doctor;
 mod health;
 mod members;
 mod picture;
@@ -15,6 +16,7 @@ use twinkeep_client::v1;
 use crate::admission::{Admit, Order};
 use crate::context::Context;
 use crate::output::show;
+pub(crate) use doctor::Doctor;
 use members::Members;
 use status::Status;
 pub(crate) use zones::Zones;

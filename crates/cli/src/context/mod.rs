@@ -115,6 +115,11 @@ impl Context {
         Ok((client, addresses))
     }
 
+    /// Returns the file of the caller's certificate, if one is configured.
+    pub(crate) fn certificate_file(&self) -> anyhow::Result<Option<PathBuf>> {
+        Ok(self.overlaid(self.load(self.context.as_deref())?.1).certificate)
+    }
+
     /// Returns the one node that calls are bound to.
     pub(crate) fn pinned(&self) -> Option<&str> {
         match &self.endpoints[..] {

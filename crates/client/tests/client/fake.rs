@@ -570,6 +570,7 @@ service! { ClusterService:
     { admit_node AdmitNodeRequest AdmitNodeResponse |_, _| v1::AdmitNodeResponse::default(); }
     {
         get_status GetStatusRequest GetStatusResponse
+        diagnose DiagnoseRequest DiagnoseResponse
         list_members ListMembersRequest ListMembersResponse
         promote_nodes PromoteNodesRequest PromoteNodesResponse
         remove_node RemoveNodeRequest RemoveNodeResponse

@@ -43,7 +43,7 @@ pub use open::{OpenError, Parts};
 pub(crate) use propose::answer as answer_proposal;
 pub use propose::{ProposeError, Proposed};
 pub use read::ReadError;
-pub use status::{Member, Part, Status};
+pub use status::{Member, Part, Read, Status};
 pub(crate) use zone_gate::{Reached, Ungated};
 
 use crate::boot::Boot;
@@ -323,6 +323,12 @@ impl Node {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.shared.me.node.get()
+    }
+
+    /// Returns the timing and the limits that this node runs with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
     }
 
     /// Returns how the group stands, as this node sees it.

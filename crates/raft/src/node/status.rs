@@ -43,6 +43,19 @@ pub struct Member {
     pub clock_ahead_ms: Option<i64>,
     /// Version of its software, as last read.
     pub version: Option<String>,
+    /// What else was last read of it; `None` of this node itself, and before it has answered.
+    pub read: Option<Read>,
+}
+
+/// What a peer last said of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// How long ago.
+    pub ago: Duration,
+    /// How long question and answer took.
+    pub round_trip: Duration,
+    /// Whether it held no keys.
+    pub is_sealed: bool,
 }
 
 /// How the group stands.
@@ -99,6 +112,11 @@ fn shown(
         applied_index: readings.get(node).and_then(|reading| reading.applied_index),
         clock_ahead_ms: readings.get(node).map(|reading| reading.clock_ahead_ms),
         version: readings.get(node).map(|reading| reading.version.clone()),
+        read: readings.get(node).map(|reading| Read {
+            ago: reading.at.elapsed(),
+            round_trip: reading.round_trip,
+            is_sealed: reading.is_sealed,
+        }),
     };
     Status {
         part: part(metrics.state),

@@ -69,6 +69,8 @@ impl Purpose {
 pub struct Reading {
     /// When the answer came.
     pub at: Instant,
+    /// How long question and answer took.
+    pub round_trip: Duration,
     /// How far the peer's wall clock is ahead of ours, in milliseconds; half the round trip is taken
     /// off.
     pub clock_ahead_ms: i64,
@@ -281,6 +283,7 @@ impl Peer {
         let theirs = answer.unix_ms.saturating_add(travelled);
         *self.reading.lock() = Some(Reading {
             at,
+            round_trip: at - sent,
             clock_ahead_ms: theirs.cast_signed().saturating_sub(now_ms.cast_signed()),
             applied_index: answer.applied_index,
             snapshot: answer.snapshot.map(wire::log_id_in).transpose()?,

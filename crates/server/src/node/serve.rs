@@ -30,7 +30,8 @@ use crate::config::{Config, Role};
 use crate::identity::{DataDir, check_private};
 use crate::metrics;
 use crate::ports::cluster::{Cluster, watch_topology};
-use crate::telemetry::{Begin, Telemetry, TraceCalls};
+use crate::ports::diagnosis::Diagnostics;
+use crate::telemetry::{Begin, Disk, Telemetry, TraceCalls};
 
 /// Longest time for handing leadership over; nobody takes it while the whole cluster is being stopped.
 const HAND_OVER_MAX: Duration = Duration::from_secs(3);
@@ -171,6 +172,13 @@ async fn serve_callers(
         possession: assembly.possession.clone(),
         clock: Arc::clone(&assembly.clock),
         topology: watch_topology(assembly.node().clone(), assembly.me.node, stop.clone()),
+        diagnostics: Diagnostics {
+            log: assembly.log.clone(),
+            disk: Disk(config.node.data_dir.clone()),
+            node: Arc::clone(&assembly.credential),
+            endpoint: Arc::clone(&credential),
+            clock: Arc::clone(&assembly.clock),
+        },
     });
     let services = Services::new(
         assembly.me.cluster,

@@ -9,7 +9,7 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use twinkeep_api::ports::{
     Admit, Admitted, ClusterControl, ClusterError, Committed, ControlError, ControlPlane,
-    IssueError, Lead, LeadershipChange, NodeStatus, PeerHealth, Reached, Topology,
+    Diagnosis, IssueError, Lead, LeadershipChange, NodeStatus, PeerHealth, Reached, Topology,
     TopologyEndpoint, UnsealProgress, UnsealSecret,
 };
 use twinkeep_core::apply::now_ms;
@@ -26,6 +26,7 @@ use twinkeep_raft::Node;
 use twinkeep_storage::StateDb;
 
 use super::control::Control;
+use super::diagnosis::Diagnostics;
 use super::issuer::{Issuer, requested_key};
 use super::unseal::Unsealer;
 use crate::identity::{Identity, Pass, PinnedPeer};
@@ -47,6 +48,7 @@ pub(crate) struct Cluster {
     pub(crate) possession: Possession,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) topology: watch::Receiver<Topology>,
+    pub(crate) diagnostics: Diagnostics,
 }
 
 impl Cluster {
@@ -165,6 +167,10 @@ impl ClusterControl for Cluster {
             Some((node, PeerHealth { reachable, matched_index: member.matched_index }))
         });
         health.collect()
+    }
+
+    fn diagnose(&self) -> Diagnosis {
+        self.diagnostics.diagnose(self.node())
     }
 
     fn topology(&self) -> watch::Receiver<Topology> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod control;
+pub(crate) mod diagnosis;
 pub(crate) mod issuer;
 mod leadership;
 pub(crate) mod unseal;

@@ -44,6 +44,7 @@ use crate::disk::{self, At, DiskError};
 use crate::identity::Identity;
 use crate::metrics::Usage;
 use crate::options;
+use crate::recent::{RecentTimes, Syncs};
 use crate::record::{self, Damaged};
 
 /// Purged entries after which their space is given back by a compaction.
@@ -105,6 +106,7 @@ pub struct LogDb {
     writer: Option<JoinHandle<()>>,
     /// Entries purged since the last compaction.
     uncompacted: AtomicU64,
+    syncs: Arc<RecentTimes>,
     /// Held for as long as the log is open.
     _lock: File,
 }
@@ -145,11 +147,13 @@ impl LogDb {
                 Failure::WriterGone => unreachable!("stamping asks no other thread"),
             })?;
         }
+        let syncs = writer.syncs();
         let writer = std::thread::Builder::new()
             .name("log-writer".into())
             .spawn(move || writer.run())
             .at("start the writer of", folder)?;
-        Ok(Self { db, queue, writer: Some(writer), uncompacted: AtomicU64::new(0), _lock: lock })
+        let (writer, uncompacted) = (Some(writer), AtomicU64::new(0));
+        Ok(Self { db, queue, writer, uncompacted, syncs, _lock: lock })
     }
 
     /// Adds entries. They can be read when this returns; `done` is called once they are synced.
@@ -279,6 +283,12 @@ impl LogDb {
     #[must_use]
     pub fn usage(&self) -> Usage {
         options::usage(&self.db, &[DEFAULT_COLUMN_FAMILY_NAME])
+    }
+
+    /// Returns how long the last syncs took.
+    #[must_use]
+    pub fn recent_syncs(&self) -> Syncs {
+        self.syncs.summary()
     }
 
     /// Returns the last vote that was synced.

@@ -12,6 +12,7 @@ use super::mark::Mark;
 use super::queue::{Batch, Change, Failure, Queue};
 use super::{Durability, keys};
 use crate::metrics::LogMeter;
+use crate::recent::RecentTimes;
 use crate::record;
 
 /// From this many entries on, a removal is one range tombstone instead of a tombstone each. Reads
@@ -26,6 +27,7 @@ pub(super) struct Writer {
     batch: u64,
     options: WriteOptions,
     meter: LogMeter,
+    syncs: Arc<RecentTimes>,
 }
 
 impl Writer {
@@ -38,7 +40,12 @@ impl Writer {
     ) -> Self {
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
-        Self { db, queue, mark, batch, options, meter: LogMeter::default() }
+        Self { db, queue, mark, batch, options, meter: LogMeter::default(), syncs: Arc::default() }
+    }
+
+    /// Returns where the times of the last syncs stand.
+    pub(super) fn syncs(&self) -> Arc<RecentTimes> {
+        Arc::clone(&self.syncs)
     }
 
     /// Writes until the log closes or fails.
@@ -73,7 +80,9 @@ impl Writer {
         }
         let began = Instant::now();
         self.write(rows)?;
-        self.meter.sync.record(began.elapsed());
+        let took = began.elapsed();
+        self.meter.sync.record(took);
+        self.syncs.note(took);
         self.meter.changes.record(batch.changes.len() as f64);
         Ok(())
     }

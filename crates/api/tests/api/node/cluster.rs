@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use twinkeep_api::ports::{
-    Admit, Admitted, ClusterControl, ClusterError, Committed, ControlPlane as _, Lead,
-    LeadershipChange, NodeStatus, PeerHealth, Reached, Topology, TopologyEndpoint, UnsealProgress,
-    UnsealSecret,
+    Admit, Admitted, Certificate, ClusterControl, ClusterError, Committed, ControlPlane as _,
+    Diagnosis, Lead, LeadershipChange, NodeStatus, PeerDiagnosis, PeerHealth, Reached, Topology,
+    TopologyEndpoint, UnsealProgress, UnsealSecret,
 };
 use twinkeep_core::command::Command;
 use twinkeep_core::id::NodeId;
@@ -16,7 +16,7 @@ use twinkeep_core::leadership::Leadership;
 use twinkeep_core::name::CallerName;
 use twinkeep_core::outcome::{Applied, Outcome, Refusal};
 
-use super::{MemoryControl, TestVault};
+use super::{MemoryControl, START_MS, TestVault};
 
 pub(crate) struct FakeCluster {
     vault: Arc<TestVault>,
@@ -65,6 +65,29 @@ impl ClusterControl for FakeCluster {
 
     fn peers(&self) -> BTreeMap<NodeId, PeerHealth> {
         BTreeMap::new()
+    }
+
+    fn diagnose(&self) -> Diagnosis {
+        let ms = Duration::from_millis;
+        Diagnosis {
+            unix_ms: START_MS,
+            virtual_machine: true,
+            heartbeat: ms(50),
+            election_min: ms(150),
+            election_max: ms(300),
+            log_syncs: 1024,
+            log_sync_p99: ms(7),
+            disk: Some((100, 40)),
+            peers: vec![PeerDiagnosis {
+                node: NodeId::new(2).unwrap(),
+                read_ago: ms(900),
+                round_trip: ms(1),
+                clock_ahead_ms: -12,
+                sealed: true,
+                software_version: "0.0.0-test".to_owned(),
+            }],
+            certificates: vec![Certificate { kind: "node", not_after_unix: START_MS / 1000 }],
+        }
     }
 
     fn topology(&self) -> watch::Receiver<Topology> {

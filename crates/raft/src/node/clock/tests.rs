@@ -10,6 +10,7 @@ fn node(id: u64, zone: &str) -> NodeRecord {
 fn reading(at: Instant, clock_ahead_ms: i64) -> Reading {
     Reading {
         at,
+        round_trip: Duration::ZERO,
         clock_ahead_ms,
         applied_index: None,
         snapshot: None,
