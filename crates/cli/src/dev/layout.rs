@@ -12,6 +12,8 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use super::topology::Topology;
+
 /// The ports that a cluster takes when they are free on all its addresses.
 const PORTS: [u16; 3] = [7100, 7101, 7102];
 /// The nodes' metrics, for deploy/observability/prometheus.yml.
@@ -35,6 +37,12 @@ pub(crate) struct Layout {
 #[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Settings {
+    /// Voters in zone a, in zone b, and 1 for a witness in a third place, for a cluster that is made now: 2+2+1, 1+1+1,
+    /// 3+3+1. Two numbers that differ, such as 2+1, make a cluster of two places alone: the loss of the zone with more
+    /// voters then stops changes until an operator recovers it.
+    #[arg(long, default_value_t = Topology::default())]
+    #[serde(default)]
+    topology: Topology,
     /// Log entries between two snapshots, for a cluster that is made now.
     #[arg(long, default_value_t = Settings::default().snapshot_every)]
     snapshot_every: u64,
@@ -69,6 +77,7 @@ fn fail_back_after_ms() -> u32 {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            topology: Topology::default(),
             snapshot_every: 20_000,
             log_filter: None,
             otlp_endpoint: None,
@@ -147,18 +156,13 @@ impl Layout {
         Ok(Some(Self { home: home.to_owned(), settings, nodes: node, removed }))
     }
 
-    /// Lays out a new cluster of 2+2+1 on free ports, which are to be held until its nodes listen there.
+    /// Lays out a new cluster on free ports, which are to be held until its nodes listen there.
     pub(crate) fn create(home: &Path, settings: Settings) -> anyhow::Result<(Self, Held)> {
         let (ports, held) = settings.ports()?;
-        let nodes = [
-            ("a1", "a", 1, 1),
-            ("a2", "a", 1, 2),
-            ("b1", "b", 2, 1),
-            ("b2", "b", 2, 2),
-            ("w", "w", 3, 1),
-        ]
-        .map(|(name, zone, net, host)| node(name, zone, settings.address(net, host), ports))
-        .to_vec();
+        let nodes = settings.topology.nodes().into_iter();
+        let nodes = nodes
+            .map(|(name, zone, net, host)| node(&name, zone, settings.address(net, host), ports));
+        let nodes = nodes.collect();
         std::fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
         let layout = Self { home: home.to_owned(), settings, nodes, removed: Vec::new() };
         layout.save()?;
@@ -246,6 +250,11 @@ impl Layout {
             bail!("there is no zone `{zone}`; there are a, b and w");
         }
         Ok(nodes)
+    }
+
+    /// Returns the zone that may hold a majority of the voters.
+    pub(crate) fn preferred_zone(&self) -> Option<&'static str> {
+        self.settings.topology.preferred_zone()
     }
 
     /// Returns the length of the cluster's freshness leases, in milliseconds.

@@ -4,6 +4,7 @@ mod demo;
 pub(crate) mod layout;
 mod process;
 mod removed;
+mod topology;
 mod up;
 mod view;
 

@@ -114,6 +114,7 @@ async fn begin(layout: &Layout) -> anyhow::Result<()> {
         dev: true,
         domain: "kms.internal".to_owned(),
         freshness_lease_ms: layout.freshness_lease_ms(),
+        preferred_zone: layout.preferred_zone().unwrap_or_default().to_owned(),
         ..InitRequest::default()
     };
     let begun = init::begin(&socket, &layout.path("callers"), request).await?;

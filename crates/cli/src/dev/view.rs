@@ -72,11 +72,13 @@ impl Show for Ready {
     /// Prints commands that work as they are printed, from the folder that this one was called in.
     fn table(&self, out: &mut dyn Write) -> io::Result<()> {
         let Self { home, first_key, seconds, processes } = self;
+        let has_witness = processes.nodes.iter().any(|node| node.client_address.is_none());
+        let third = if has_witness { "and a witness" } else { "without a third place" };
         let own = env::current_exe().unwrap_or_else(|_| PathBuf::from("twinkeep"));
         let own = own.display();
         writeln!(
             out,
-            "A cluster of two zones and a witness runs, with a first key, after {seconds:.2} s:\n"
+            "A cluster of two zones {third} runs, with a first key, after {seconds:.2} s:\n"
         )?;
         processes.table(out)?;
         writeln!(out, "\nTry next:\n")?;
