@@ -49,7 +49,7 @@ fn lost_zone_costs_no_call_and_no_acknowledged_key() -> anyhow::Result<()> {
         let list = |path: &str| loss.pointer(path).and_then(Value::as_array).map(Vec::as_slice);
         ensure!(list("/calls/failures") == Some(&[]), "{said}\n{loss}");
         ensure!(list("/writes/lost") == Some(&[]), "{said}\n{loss}");
-        ensure!(loss["recovery-ms"].is_number(), "no writes again: {said}\n{loss}");
+        ensure!(loss["writes-again-ms"].is_number(), "no writes again: {said}\n{loss}");
         let sent = loss["calls"]["sent"].as_u64().context("no number of calls")?;
         let keys = loss["writes"]["acknowledged"].as_u64().context("no number of keys")?;
         ensure!(sent >= 1000 && keys >= 10, "{said}\n{loss}");

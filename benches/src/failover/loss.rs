@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::load::writer::Writer;
+use super::load::writer::{Write, Writer};
 use super::load::{self, EVENT, Load, ms};
 use super::records::{Kind, LossRun};
 use super::site::{Injected, Site, Way, other_than};
@@ -16,6 +16,8 @@ use crate::system::weather::{Reading, Weather};
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Longest wait for a control write.
 const RECOVERY_MAX: Duration = Duration::from_secs(20);
+/// A write that was under way when a zone was lost, and is answered within this time, had reached the disks before.
+const DECIDED_MAX: Duration = Duration::from_millis(100);
 /// How long the leader's zone goes on with the witness alone.
 const TRAP: Duration = Duration::from_millis(400);
 /// Writes that it makes meanwhile, at least.
@@ -71,7 +73,8 @@ pub(crate) async fn run(site: &Site<'_>, kind: Kind, number: u32) -> anyhow::Res
         writer_zone,
         fault_unix_ms,
         injection_ms: ms(injected.ended - injected.began),
-        recovery_ms: recovery(&done, injected),
+        writes_again_ms: first(&done, injected, DECIDED_MAX),
+        sent_after_ms: first(&done, injected, Duration::MAX),
         dropped_packets,
         with_the_witness_alone,
         calls,
@@ -81,8 +84,14 @@ pub(crate) async fn run(site: &Site<'_>, kind: Kind, number: u32) -> anyhow::Res
     })
 }
 
-fn recovery(done: &[load::writer::Write], injected: Injected) -> Option<f64> {
-    let first = load::first_acknowledged(done, injected.ended)?;
+/// Returns the time to the first acknowledgement of a write that was sent after the fault, or was under way then and
+/// answered later than `decided` after it.
+fn first(done: &[Write], injected: Injected, decided: Duration) -> Option<f64> {
+    let counts = |write: &&Write| {
+        let after = write.ended.saturating_duration_since(injected.began);
+        write.key_id.is_ok() && (write.sent >= injected.ended || after > decided)
+    };
+    let first = done.iter().filter(counts).map(|write| write.ended).min()?;
     Some(ms(first - injected.began))
 }
 

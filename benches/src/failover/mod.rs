@@ -34,7 +34,7 @@ use records::{Kind, Outcome, Record};
 use site::Site;
 
 /// What was chosen; runs with other choices are not put together.
-const PARAMETERS: &str = "1000 calls/s in two zones, one writer, event of 2 s; form 1";
+const PARAMETERS: &str = "1000 calls/s in two zones, one writer, event of 2 s; form 2";
 /// Runs in a row that cannot be carried out before it gives up.
 const BROKEN_MAX: u32 = 3;
 
@@ -48,6 +48,9 @@ pub struct FailoverOptions {
     /// leader-silent, other-killed, other-silent, witness-newest, rolling, etcd-default, etcd-tuned.
     #[arg(long, value_name = "WORDS")]
     only: Option<String>,
+    /// What the nodes say in their messages: a filter as in `log.filter`. To find out where the time goes.
+    #[arg(long, value_name = "FILTER", default_value = "info,openraft=error")]
+    log_filter: String,
     /// Folder for bench-failover.json and for the runs' file, in which a later call finds what is finished.
     #[arg(long, value_name = "FOLDER", default_value = "reports")]
     reports: PathBuf,
@@ -62,11 +65,11 @@ pub fn run_failover(options: &FailoverOptions) -> anyhow::Result<()> {
     let only = options.only.as_deref();
     let is_known = |only| Kind::ALL.into_iter().any(|kind| plan::is_chosen(kind, only));
     ensure!(only.is_none_or(is_known), "--only: no run has that in its name; see --help");
-    let mut ledger = Ledger::open(&options.reports, basis()?)?;
+    let mut ledger = Ledger::open(&options.reports, basis(options)?)?;
     let steps = plan::left(options.runs, only, &ledger);
     let measured = match steps.is_empty() {
         true => Ok(()),
-        false => in_network(&steps, &mut ledger, &options.reports),
+        false => in_network(&steps, &mut ledger, options),
     };
     let report = summary::report(&ledger);
     println!("\n{} at {}\n{report}", report.machine(), report.commit());
@@ -79,7 +82,7 @@ pub fn run_failover(options: &FailoverOptions) -> anyhow::Result<()> {
     measured
 }
 
-fn basis() -> anyhow::Result<Basis> {
+fn basis(options: &FailoverOptions) -> anyhow::Result<Basis> {
     let report = Report::new();
     let path = twinkeep_tests::program("twinkeepd")?;
     let program =
@@ -88,11 +91,15 @@ fn basis() -> anyhow::Result<Basis> {
         commit: report.commit().to_owned(),
         program: format!("{:08x}", crc32c::crc32c(&program)),
         machine: report.machine().to_owned(),
-        parameters: PARAMETERS.to_owned(),
+        parameters: format!("{PARAMETERS}; messages {}", options.log_filter),
     })
 }
 
-fn in_network(steps: &[Step], ledger: &mut Ledger, reports: &Path) -> anyhow::Result<()> {
+fn in_network(
+    steps: &[Step],
+    ledger: &mut Ledger,
+    options: &FailoverOptions,
+) -> anyhow::Result<()> {
     let network = Network::make()?;
     // This thread alone so far: all that it starts from here on stands among the clients.
     network.place("clients")?.enter()?;
@@ -100,7 +107,7 @@ fn in_network(steps: &[Step], ledger: &mut Ledger, reports: &Path) -> anyhow::Re
     runtime.block_on(async {
         // Being told to stop ends what was started, as the end does.
         tokio::select! {
-            measured = measure(&network, steps, ledger, reports) => measured,
+            measured = measure(&network, steps, ledger, options) => measured,
             () = told_to_stop() => bail!("told to stop; the same command goes on from here"),
         }
     })
@@ -117,13 +124,14 @@ async fn measure(
     network: &Network,
     steps: &[Step],
     ledger: &mut Ledger,
-    reports: &Path,
+    options: &FailoverOptions,
 ) -> anyhow::Result<()> {
+    let FailoverOptions { reports, log_filter, .. } = options;
     let mut stage = Stage::Empty;
     let mut broken_in_a_row = 0;
     for (place, step) in steps.iter().enumerate() {
         let began = Instant::now();
-        let result = match carry_out(&mut stage, network, *step).await {
+        let result = match carry_out(&mut stage, network, *step, log_filter).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 keep_messages(&stage, reports)?;
@@ -138,6 +146,9 @@ async fn measure(
         let (Step { kind, number }, took_s) = (*step, began.elapsed().as_secs_f64());
         ledger.add(Record { kind, number, ended_unix_ms: unix_ms(), took_s, result })?;
         let left = rounded(plan::time_for(&steps[place + 1..], ledger));
+        if matches!(steps.get(place + 1), None | Some(Step { kind: Kind::EtcdDefault, .. })) {
+            keep_messages(&stage, reports)?;
+        }
         println!("{:>4}/{} {kind} #{number}: {told}; {left} left", place + 1, steps.len());
         ensure!(broken_in_a_row < BROKEN_MAX, "{BROKEN_MAX} runs in a row could not be finished");
     }
@@ -148,6 +159,7 @@ async fn carry_out<'n>(
     stage: &mut Stage<'n>,
     network: &'n Network,
     step: Step,
+    log_filter: &str,
 ) -> anyhow::Result<Outcome> {
     let Step { kind, number } = step;
     match kind {
@@ -156,11 +168,11 @@ async fn carry_out<'n>(
         | Kind::OtherKilled
         | Kind::OtherSilent
         | Kind::WitnessNewest => {
-            let site = cluster(stage, network).await?;
+            let site = cluster(stage, network, log_filter).await?;
             Ok(Outcome::Loss(loss::run(site, kind, number).await?))
         }
         Kind::Rolling => {
-            let site = cluster(stage, network).await?;
+            let site = cluster(stage, network, log_filter).await?;
             Ok(Outcome::Rolling(rolling::run(site, number).await?))
         }
         Kind::EtcdDefault | Kind::EtcdTuned => {
@@ -173,12 +185,13 @@ async fn carry_out<'n>(
 async fn cluster<'s, 'n>(
     stage: &'s mut Stage<'n>,
     network: &'n Network,
+    log_filter: &str,
 ) -> anyhow::Result<&'s Site<'n>> {
     if !matches!(stage, Stage::Cluster(_)) {
         // The one before ends first.
         *stage = Stage::Empty;
         println!("starting a cluster of five nodes in network namespaces");
-        *stage = Stage::Cluster(Site::start(network).await?);
+        *stage = Stage::Cluster(Site::start(network, log_filter).await?);
     }
     match stage {
         Stage::Cluster(site) => Ok(site),

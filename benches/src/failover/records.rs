@@ -164,9 +164,11 @@ pub(crate) struct LossRun {
     pub(crate) fault_unix_ms: u64,
     /// How long it took to inject it, in milliseconds; it counts from the beginning.
     pub(crate) injection_ms: f64,
-    /// Time from the fault to the acknowledgement of the first write that was sent after it, in milliseconds;
-    /// `None` if there was none in time.
-    pub(crate) recovery_ms: Option<f64>,
+    /// Time from the fault to the first acknowledgement that came of no earlier decision, in milliseconds; `None` if
+    /// there was none in time.
+    pub(crate) writes_again_ms: Option<f64>,
+    /// The same to that of the first write that was sent after the fault.
+    pub(crate) sent_after_ms: Option<f64>,
     /// Packets that the filters dropped, of both directions.
     pub(crate) dropped_packets: u64,
     /// Writes that the leader's zone made with the witness alone before it was killed.

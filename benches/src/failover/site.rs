@@ -58,8 +58,10 @@ pub(crate) struct Site<'n> {
 
 impl<'n> Site<'n> {
     /// Makes a fresh cluster.
-    pub(crate) async fn start(network: &'n Network) -> anyhow::Result<Self> {
-        let cluster = Cluster::start_with(&["--namespaces", network.beginning()]).await?;
+    pub(crate) async fn start(network: &'n Network, log_filter: &str) -> anyhow::Result<Self> {
+        let cluster =
+            Cluster::start_with(&["--namespaces", network.beginning(), "--log-filter", log_filter])
+                .await?;
         let views = cluster.data_nodes().map(|node| {
             let admin = cluster.client_at("admin", node)?.any_state().with_deadline(LOOK_MAX);
             Ok((node.clone(), admin))

@@ -43,7 +43,8 @@ fn losses(report: &mut Report, kind: Kind, runs: &[&LossRun]) {
         return;
     }
     report.add(format!("{kind}: runs"), count(runs.len()), "runs", Target::None);
-    let recoveries = Sorted::of(runs.iter().map(|run| run.recovery_ms));
+    let again = Sorted::of(runs.iter().map(|run| run.writes_again_ms));
+    let sent_after = Sorted::of(runs.iter().map(|run| run.sent_after_ms));
     let (p50, p99, max) = match kind {
         Kind::OtherKilled | Kind::OtherSilent => (None, None, Some(OTHER_MAX_MS)),
         Kind::WitnessNewest => (None, Some(LEADER_P99_MS), None),
@@ -53,10 +54,14 @@ fn losses(report: &mut Report, kind: Kind, runs: &[&LossRun]) {
         | Kind::EtcdDefault
         | Kind::EtcdTuned => (Some(LEADER_P50_MS), Some(LEADER_P99_MS), None),
     };
-    let what = format!("{kind}: control writes again");
-    times(report, &what, &recoveries, [p50, p99, None, max]);
+    times(report, &format!("{kind}: control writes again"), &again, [p50, p99, None, max]);
+    let what = format!("{kind}: a write sent after it is acknowledged");
+    times(report, &what, &sent_after, [None, p99, None, max]);
     calls(report, &kind.to_string(), runs.iter().map(|run| &run.calls));
     writes(report, &kind.to_string(), runs.iter().map(|run| &run.writes));
+    let taken = Sorted::of(runs.iter().map(|run| Some(100.0 * (run.steal + run.foreign))));
+    let name = format!("{kind}: of the machine taken by others during events, median");
+    report.add(name, taken.at(50.0), "%", Target::None);
 }
 
 fn rolling(report: &mut Report, runs: &[&RollingRun]) {
@@ -189,7 +194,7 @@ pub(crate) fn told(outcome: &Outcome) -> String {
         Outcome::Loss(run) => format!(
             "{} led; {}; {} of {} calls failed, p99.9 {:.1} ms; {} of {} keys lost",
             run.leader,
-            again(run.recovery_ms),
+            again(run.writes_again_ms),
             run.calls.failures.len(),
             run.calls.sent,
             run.calls.during.percentile_ms(99.9),

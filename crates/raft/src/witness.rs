@@ -96,8 +96,12 @@ impl Watchdog {
                     return;
                 }
             }
-            // One round of pre-vote and vote fits into a lease.
-            self.wait(now + self.lease).await;
+            // One round of pre-vote and vote fits into a lease. Nobody serves while this node leads: it hands over at
+            // once.
+            tokio::select! {
+                () = self.wait(now + self.lease) => {}
+                () = self.until_leader() => {}
+            }
         }
     }
 
@@ -142,6 +146,11 @@ impl Watchdog {
                 return;
             }
         }
+    }
+
+    async fn until_leader(&self) {
+        let mut metrics = self.raft.metrics();
+        while !leads(&self.raft) && metrics.changed().await.is_ok() {}
     }
 
     async fn until_not_leader(&self) {

@@ -88,12 +88,6 @@ pub(crate) fn writes(done: &[Write], event: Instant) -> Writes {
     }
 }
 
-/// Returns the end of the first write that was sent after a moment and acknowledged.
-pub(crate) fn first_acknowledged(done: &[Write], after: Instant) -> Option<Instant> {
-    let good = done.iter().filter(|write| write.sent >= after && write.key_id.is_ok());
-    good.map(|write| write.ended).min()
-}
-
 /// Milliseconds, to a microsecond.
 pub(crate) fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3

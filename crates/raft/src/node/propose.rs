@@ -24,8 +24,9 @@ use crate::trace;
 use crate::transport::{Purpose, reached_in, reached_out};
 use crate::types::{Outcomes, SignedBytes, TypeConfig};
 
-/// Pause before a leader is looked for again. An election takes hundreds of milliseconds.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// Pause before a leader is looked for again. An election takes hundreds of milliseconds, but a hand-over ten, and few
+/// batches of a node wait at a time.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// Time that an attempt needs to have a known end: one that begins later than this before the deadline
 /// would likely leave the caller in doubt, and is not made.
 const ATTEMPT_TIME: Duration = Duration::from_millis(100);

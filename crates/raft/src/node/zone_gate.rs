@@ -40,8 +40,9 @@ use crate::zones::{Change, Judged, Led, View, Watch, judge};
 const LOOK_INTERVAL: Duration = Duration::from_millis(25);
 /// How often notes are written down.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// Pause after a proposal of the gate that did not succeed, and before a leader is asked again.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// Pause after a proposal of the gate that did not succeed, and before a leader is asked again. Part of how long changes
+/// stop when the lead is handed over.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// How long a proposal of the gate is waited for. One more of the same does no harm: a mode is proposed for a
 /// revision, and a marker only moves forward.
 const GROUP_PROPOSAL_MAX: Duration = Duration::from_secs(1);
@@ -259,8 +260,17 @@ impl Shared {
     /// Proposes replication modes for as long as Raft runs.
     pub(super) async fn keep_mode(self: Arc<Self>) {
         let (mut led, mut watch) = (None, Watch::default());
+        let mut judged = self.gate.judged.subscribe();
         while observe(&self.raft, |metrics| metrics.running_state.is_ok()) {
-            sleep(LOOK_INTERVAL).await;
+            // A new leader begins to wait for the zones at once: after the loss of one, that wait is part of how long
+            // changes stop.
+            let term = |standing: &Option<Standing>| standing.map(|standing| standing.led.term);
+            let seen = term(&judged.borrow_and_update());
+            let moved = async { judged.wait_for(|standing| term(standing) != seen).await.is_ok() };
+            tokio::select! {
+                () = sleep(LOOK_INTERVAL) => {}
+                true = moved => {}
+            }
             if self.follow_lead(&mut led) {
                 watch = Watch::default();
             }
