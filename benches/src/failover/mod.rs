@@ -71,6 +71,9 @@ pub fn run_failover(options: &FailoverOptions) -> anyhow::Result<()> {
         true => Ok(()),
         false => in_network(&steps, &mut ledger, options),
     };
+    if ledger.records().is_empty() {
+        return measured;
+    }
     let report = summary::report(&ledger);
     println!("\n{} at {}\n{report}", report.machine(), report.commit());
     let missed = report.figures().iter().filter(|figure| !figure.holds()).count();
