@@ -28,7 +28,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{rate:.0} calls/s, p50 {:?}, p99 {:?}, p99.9 {:?}", at(500), at(990), at(999));
     for node in client.activity().nodes {
         let (calls, hedges, ejections) = (node.attempts, node.hedges, node.ejections);
-        println!("{}: {calls} calls, of them {hedges} hedges; ejected {ejections} times", node.address);
+        println!(
+            "{}: {calls} calls, of them {hedges} hedges; ejected {ejections} times",
+            node.address
+        );
     }
     Ok(())
 }
