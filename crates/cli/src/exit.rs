@@ -49,6 +49,8 @@ fn code(error: &anyhow::Error) -> u8 {
             Outcome::NotDone => 5,
             Outcome::Unknown => 6,
         },
+        // One node refused it, and another one may have done it before.
+        Error::Other { outcome: Outcome::Unknown, .. } => 6,
         _ => 1,
     }
 }
@@ -70,7 +72,10 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
         (Some(Error::CertificateRefused { .. }), _) => {
             "`twinkeep context show` says which certificate, private key and root are used"
         }
-        (Some(error), _) if error.is_retryable() && error.outcome() == Outcome::Unknown => {
+        (Some(error), _)
+            if error.outcome() == Outcome::Unknown
+                && (error.is_retryable() || matches!(error, Error::Other { .. })) =>
+        {
             "it may have happened: look first, for example with `twinkeep key list`"
         }
         (Some(Error::Unavailable { .. } | Error::DeadlineExceeded { .. }), _) => {
@@ -130,6 +135,12 @@ mod tests {
         assert_eq!(code_of(exhausted(Some(std::time::Duration::from_secs(1)))), 5);
         assert_eq!(code_of(unavailable(Outcome::NotDone)), 5);
         assert_eq!(code_of(unavailable(Outcome::Unknown)), 6);
+        let other = Error::Other {
+            code: tonic::Code::PermissionDenied,
+            message: text(),
+            outcome: Outcome::Unknown,
+        };
+        assert_eq!(code_of(other), 6);
         let internal = Error::Internal { message: text(), outcome: Outcome::Unknown };
         assert_eq!(code_of(internal), 1);
         assert_eq!(code(&anyhow::anyhow!("no file")), 1);

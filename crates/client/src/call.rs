@@ -108,6 +108,7 @@ pub(crate) async fn call<A: Answer>(
         attempts: 0,
         has_begun: false,
         hedges: 0,
+        hedge_at: began,
         maybe_done: false,
         refused: Vec::new(),
         unreachable: Vec::new(),
@@ -166,6 +167,8 @@ struct Race<'a, A> {
     attempts: u32,
     has_begun: bool,
     hedges: u32,
+    /// When the attempts that are open have been silent for so long that another one is made.
+    hedge_at: Instant,
     /// Whether an attempt left whose end is not known.
     maybe_done: bool,
     /// The nodes that a certificate kept the call from.
@@ -207,7 +210,6 @@ impl<'a, A: Answer> Race<'a, A> {
                 self.go_on(after, None)?
             }
         };
-        let mut hedge_at = Instant::now() + self.hedge_after();
         loop {
             let hedging = resume_at.is_none() && self.may_hedge();
             tokio::select! {
@@ -222,10 +224,7 @@ impl<'a, A: Answer> Race<'a, A> {
                 () = sleep_until(resume_at.unwrap_or(self.deadline)), if resume_at.is_some() => {
                     resume_at = self.resume().err();
                 }
-                () = sleep_until(hedge_at), if hedging => {
-                    self.hedge();
-                    hedge_at = Instant::now() + self.hedge_after();
-                }
+                () = sleep_until(self.hedge_at), if hedging => self.hedge(),
                 () = sleep_until(self.deadline) => return Err(self.out_of_time()),
             }
         }
@@ -329,6 +328,8 @@ impl<'a, A: Answer> Race<'a, A> {
         began: Instant,
         sending: BoxFuture<'static, Result<A, Status>>,
     ) {
+        // Whoever was asked last has its time alone too, be it after a pause.
+        self.hedge_at = Instant::now() + self.hedge_after();
         self.racing.push(Arc::clone(&node));
         let open = node.enter(began);
         let attempt = async move {
@@ -351,6 +352,7 @@ impl<'a, A: Answer> Race<'a, A> {
     fn hedge(&mut self) {
         self.hedges += 1;
         let now = Instant::now();
+        self.hedge_at = now + self.hedge_after();
         if self.terms.safety.writes() {
             self.racing.iter().for_each(|silent| silent.doubt(now));
         }

@@ -1,7 +1,7 @@
 //! One node: its channel and how it has behaved lately.
 //!
 //! ```text
-//!         3 failures in a row, no connection, NOT_SERVING
+//!         3 failures in a row, no connection, NOT_SERVING, 3 silent probes
 //!  good ─────────────────────────────────────────────────► ejected ◄─┐
 //!   ▲                                                        │       │ a probe or the trial fails:
 //!   ├──── a probe is answered well ──────────────────────────┤       │ twice as long as before
@@ -33,7 +33,7 @@ const EJECTION_MAX: Duration = Duration::from_secs(5);
 /// The same after a certificate was refused: no time mends that, and each try is a handshake.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// Time as a good node after which earlier ejections are forgotten.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
+const FORGIVEN_AFTER: Duration = Duration::from_secs(2);
 /// How long before the first probe of a node that nothing is known against, and between two: at most so long, at
 /// least half of it. What lives shorter than this costs the nodes no connections that it does not use.
 const FIRST_PROBE_AFTER: Duration = Duration::from_secs(1);
@@ -111,8 +111,10 @@ pub(crate) enum NextProbe {
 pub(crate) enum Probed {
     /// The node serves.
     Well,
-    /// It does not: no connection, no answer, or it says so.
+    /// It does not: no connection, or it says so.
     Unwell,
+    /// There was no answer in time, which may be chance.
+    Silent,
     /// A certificate is refused.
     Refused,
 }
@@ -296,7 +298,15 @@ impl Node {
             // Failures of calls are not forgiven for it: the node may be well and the way that calls take not.
             Probed::Well if health.ejected_until.is_some() => self.take_back(&mut health),
             Probed::Well => {}
-            Probed::Unwell | Probed::Refused => {
+            Probed::Silent
+                if health.ejected_until.is_none() && health.failures + 1 < FAILURES_MAX =>
+            {
+                self.meter.failed_probes.add();
+                self.ailing.store(true, Ordering::Relaxed);
+                health.failures += 1;
+                health.probe_at = Instant::now() + jitter(EJECTION_MIN);
+            }
+            Probed::Unwell | Probed::Silent | Probed::Refused => {
                 self.meter.failed_probes.add();
                 self.ailing.store(true, Ordering::Relaxed);
                 let at_least = (found == Probed::Refused).then_some(REFUSED_FOR);
@@ -492,6 +502,16 @@ mod tests {
         assert_eq!(standing(&node), Standing::Ejected);
         node.probed(Probed::Well);
         assert_eq!(standing(&node), Standing::Good);
+        // Silence once or twice may be chance, and is asked about again soon.
+        for _ in 0..2 {
+            node.probed(Probed::Silent);
+            assert_eq!(standing(&node), Standing::Good);
+            let NextProbe::At(at) = node.next_probe(Instant::now()) else { panic!("it is due") };
+            assert!(at - Instant::now() <= EJECTION_MIN);
+        }
+        node.probed(Probed::Silent);
+        assert_eq!(standing(&node), Standing::Ejected);
+        node.probed(Probed::Well);
         // A refused certificate is not asked about again soon.
         node.probed(Probed::Refused);
         let NextProbe::At(at) = node.next_probe(Instant::now()) else { panic!("it is due") };

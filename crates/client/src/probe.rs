@@ -12,7 +12,8 @@
 //! | `SERVING`                                                          | good        |
 //! | another answer about the call itself: no such service, not allowed, busy | good: it answers, and calls are told more |
 //! | `NOT_SERVING` and all else that is served                          | ejected     |
-//! | no connection, no answer within [`PROBE_LIMIT`]                    | ejected     |
+//! | no connection                                                      | ejected     |
+//! | no answer within [`PROBE_LIMIT`]                                   | ejected after three of them in a row, if it was good |
 //! | a certificate is refused                                           | ejected for long |
 //!
 //! The same task replaces all connections when a newer incarnation of the cluster was met ([`crate::memory`]): those
@@ -88,7 +89,8 @@ async fn probe(node: Arc<Node>) {
     let answer = timeout(PROBE_LIMIT, client.check(request)).await;
     let found = match answer {
         Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::Serving => Probed::Well,
-        Ok(Ok(_)) | Err(_) => Probed::Unwell,
+        Ok(Ok(_)) => Probed::Unwell,
+        Err(_) => Probed::Silent,
         Ok(Err(status)) => judge(&node.address, &status),
     };
     tracing::trace!(node.address, ?found, "probed");

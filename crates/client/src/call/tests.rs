@@ -285,6 +285,19 @@ async fn hint_is_followed_at_once_even_after_all_nodes_were_tried() {
     assert_eq!(seen.last().unwrap().node, "b2:1");
 }
 
+/// The time of a hedge passed during a pause, and the attempt after the pause was hedged before it could answer.
+#[tokio::test(start_paused = true)]
+async fn attempt_after_a_pause_has_its_time_alone() {
+    let begin = Instant::now() + 300 * MS;
+    let sim = Sim::new(move |_, now| match now >= begin {
+        true => Fate::Answer(5 * MS),
+        false => Fate::RefusesUndone(MS, Code::Unavailable),
+    });
+    sim.call(Safety::Repeatable).await.unwrap();
+    let activity = NAMES.map(|name| sim.node(name).activity(Instant::now()));
+    assert!(activity.iter().all(|node| node.hedges == 0), "{activity:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn slow_cluster_ejects_no_node_for_its_changes() {
     // Every change waits for a second, wherever it is sent: a zone is lost, and not given up yet.
