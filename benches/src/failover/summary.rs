@@ -61,7 +61,7 @@ fn losses(report: &mut Report, kind: Kind, runs: &[&LossRun]) {
     writes(report, &kind.to_string(), runs.iter().map(|run| &run.writes));
     let taken = Sorted::of(runs.iter().map(|run| Some(100.0 * (run.steal + run.foreign))));
     let name = format!("{kind}: of the machine taken by others during events, median");
-    report.add(name, taken.at(50.0), "%", Target::None);
+    report.add(name, taken.at(500), "%", Target::None);
 }
 
 fn rolling(report: &mut Report, runs: &[&RollingRun]) {
@@ -80,7 +80,7 @@ fn rolling(report: &mut Report, runs: &[&RollingRun]) {
     times(report, &format!("{kind}: write gap, a node returns"), &returned, gap_max);
     let usual = Sorted::of(runs.iter().map(|run| Some(run.usual_gap_ms)));
     let name = format!("{kind}: usual time between two writes");
-    report.add(name, usual.at(50.0), "ms", Target::None);
+    report.add(name, usual.at(500), "ms", Target::None);
     calls(report, &kind.to_string(), runs.iter().map(|run| &run.calls));
     writes(report, &kind.to_string(), runs.iter().map(|run| &run.writes));
 }
@@ -96,10 +96,10 @@ fn etcd(report: &mut Report, kind: Kind, runs: &[&EtcdRun]) {
 
 /// Adds a distribution of times with what its parts may be at most.
 fn times(report: &mut Report, what: &str, sorted: &Sorted, limits: [Option<f64>; 4]) {
-    let parts = [("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9), ("max", 100.0)];
-    for ((part, percentile), limit) in parts.into_iter().zip(limits) {
+    let parts = [("p50", 500), ("p99", 990), ("p99.9", 999), ("max", 1000)];
+    for ((part, per_mille), limit) in parts.into_iter().zip(limits) {
         let target = limit.map_or(Target::None, Target::AtMost);
-        report.add(format!("{what}, {part}"), sorted.at(percentile), "ms", target);
+        report.add(format!("{what}, {part}"), sorted.at(per_mille), "ms", target);
     }
 }
 
@@ -142,14 +142,9 @@ impl Sorted {
         Self(sorted)
     }
 
-    /// Returns the smallest time that so many per cent do not exceed; no number if there is none.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a rank is between 1 and the number of times"
-    )]
-    fn at(&self, percentile: f64) -> f64 {
-        let rank = (percentile / 100.0 * count(self.0.len())).ceil().max(1.0) as usize;
+    /// Returns the smallest time that so many in a thousand do not exceed; no number if there is none.
+    fn at(&self, per_mille: usize) -> f64 {
+        let rank = (per_mille * self.0.len()).div_ceil(1000).max(1);
         self.0.get(rank - 1).copied().filter(|time| time.is_finite()).unwrap_or(f64::NAN)
     }
 }
@@ -228,12 +223,12 @@ mod tests {
     #[test]
     fn percentiles_are_those_of_the_nearest_rank_and_what_never_came_is_no_number() {
         let sorted = Sorted::of((1..=100_u32).rev().map(|n| Some(f64::from(n))));
-        assert_eq!(sorted.at(50.0), 50.0);
-        assert_eq!(sorted.at(99.0), 99.0);
-        assert_eq!(sorted.at(99.9), 100.0);
+        assert_eq!(sorted.at(500), 50.0);
+        assert_eq!(sorted.at(990), 99.0);
+        assert_eq!(sorted.at(999), 100.0);
         let one_missing = Sorted::of([Some(1.0), None].into_iter());
-        assert_eq!(one_missing.at(50.0), 1.0);
-        assert!(one_missing.at(99.0).is_nan() && Sorted::of(std::iter::empty()).at(50.0).is_nan());
+        assert_eq!(one_missing.at(500), 1.0);
+        assert!(one_missing.at(990).is_nan() && Sorted::of(std::iter::empty()).at(500).is_nan());
     }
 
     #[test]
