@@ -62,9 +62,13 @@ impl Health {
                 .map(|ids| format!("not known here: {ids}")),
         );
 
+        // A leader that lost its majority goes on calling itself one.
+        let minority = minority(zones);
         let open = all().any(|node| node.own.as_ref().is_some_and(|own| !own.sealed));
         if leader_node_id == 0 {
             wrong.insert(0, "no leader: keys can be used, changes wait".to_owned());
+        } else if let Some(minority) = &minority {
+            wrong.insert(0, minority.clone());
         } else {
             let needed = zones.iter().filter(|zone| !survives(zones, &zone.zone));
             let needed: Vec<_> = needed.map(|zone| zone.zone.as_str()).collect();
@@ -77,7 +81,7 @@ impl Health {
             wrong.insert(0, "no node can use keys: see `twinkeep unseal`".to_owned());
         }
         let level = match () {
-            () if leader_node_id == 0 || !open => Level::Down,
+            () if leader_node_id == 0 || minority.is_some() || !open => Level::Down,
             () if wrong.is_empty() => Level::Healthy,
             () => Level::Degraded,
         };
@@ -87,6 +91,18 @@ impl Health {
         };
         Self { level, summary }
     }
+}
+
+/// Says that changes have stopped, when so many voters are silent that the others are no majority.
+fn minority(zones: &[Zone]) -> Option<String> {
+    let voters = || zones.iter().flat_map(|zone| &zone.nodes).filter(|n| n.standing == "VOTER");
+    let (all, silent) = (voters().count(), voters().filter(|n| n.is_up() == Some(false)).count());
+    let (heard, needed) = (all - silent, all / 2 + 1);
+    (heard < needed).then(|| {
+        format!(
+            "no majority: {heard} of {all} voters are up and {needed} are needed; keys can be used, changes wait"
+        )
+    })
 }
 
 /// Whether the voters that are up are still a majority without a zone.
@@ -142,6 +158,24 @@ mod tests {
         let health = Health::of(&sealed, 1, None);
         assert_eq!(health.level, Level::Down);
         assert!(health.summary.contains("twinkeep unseal"), "{}", health.summary);
+    }
+
+    /// The leader that is left calls itself one, and said that changes *would* stop.
+    #[test]
+    fn leader_without_a_majority_does_not_hide_that_changes_have_stopped() {
+        let up = Some((false, 42));
+        let mut zones = cluster([None, None]);
+        let health = Health::of(&zones, 1, None);
+        assert_eq!(health.level, Level::Degraded, "{}", health.summary);
+        zones[2].nodes[0].reachable = Some(false);
+        let health = Health::of(&zones, 1, None);
+        assert_eq!(health.level, Level::Down);
+        let expected = "no majority: 2 of 5 voters are up and 3 are needed; keys can be used, changes wait; silent: 3, \
+                        4, 5";
+        assert_eq!(health.summary, expected);
+        zones = cluster([up, None]);
+        zones[2].nodes[0].reachable = Some(false);
+        assert_eq!(Health::of(&zones, 1, None).level, Level::Degraded, "three of five are enough");
     }
 
     #[test]

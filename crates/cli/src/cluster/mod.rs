@@ -11,7 +11,7 @@ mod watch;
 mod zones;
 
 use anyhow::bail;
-use twinkeep_client::v1;
+use twinkeep_client::{Error, v1};
 
 use crate::admission::{Admit, Order};
 use crate::context::Context;
@@ -77,12 +77,25 @@ impl Cluster {
                 // Afterwards nobody lists it any more.
                 let before = client.list_members(v1::ListMembersRequest::default()).await?.members;
                 let request = v1::RemoveNodeRequest { node_id, ..Default::default() };
-                let answer = client.remove_node(request).await?;
+                let members = match client.remove_node(request).await {
+                    Ok(answer) => answer.members,
+                    // It was there a moment ago: a try whose answer was lost has taken it out.
+                    Err(Error::NotFound(_)) if is_member(node_id, &before) => {
+                        client.list_members(v1::ListMembersRequest::default()).await?.members
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 eprintln!("{}", farewell(node_id, &before));
-                show(format, &Members::told(&answer.members))
+                show(format, &Members::told(&members))
             }
         }
     }
+}
+
+/// Whether a node is listed and not as removed.
+fn is_member(node_id: u64, members: &[v1::Member]) -> bool {
+    let removed = i32::from(v1::Standing::Removed);
+    members.iter().any(|member| member.node_id == node_id && member.standing != removed)
 }
 
 /// What is left to do when a node is out: it depends on what it has seen.
@@ -104,6 +117,18 @@ fn farewell(node_id: u64, members: &[v1::Member]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn removed_node_is_no_member() {
+        let member = |standing: v1::Standing| v1::Member {
+            node_id: 4,
+            standing: standing.into(),
+            ..Default::default()
+        };
+        assert!(is_member(4, &[member(v1::Standing::Voter)]));
+        assert!(!is_member(4, &[member(v1::Standing::Removed)]));
+        assert!(!is_member(5, &[member(v1::Standing::Learner)]));
+    }
 
     #[test]
     fn witness_is_not_said_to_have_seen_keys() {
