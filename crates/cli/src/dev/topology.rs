@@ -35,7 +35,7 @@ impl Topology {
 
     /// Returns the zone that holds a majority of the voters, which has to be said: without a third place one has to.
     pub(crate) fn preferred_zone(self) -> Option<&'static str> {
-        (!self.has_witness).then(|| if self.a > self.b { "a" } else { "b" })
+        (!self.has_witness).then_some(if self.a > self.b { "a" } else { "b" })
     }
 }
 
