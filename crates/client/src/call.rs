@@ -392,14 +392,17 @@ impl<'a, A: Answer> Race<'a, A> {
         }
         self.shared.budget(self.terms.safety).earn();
         self.shared.took(self.terms.safety, began.elapsed());
-        if self.terms.safety.writes() {
-            return;
-        }
         // Whoever began earlier and has not answered yet was beaten by a hedge.
-        let beaten =
+        let earlier =
             self.avoid.tried.iter().take_while(|tried| !std::ptr::eq(tried.as_ref(), node));
-        for slow in beaten.filter(|tried| self.racing.iter().any(|open| Arc::ptr_eq(open, tried))) {
-            slow.out_hedged();
+        let is_open = |tried: &&Arc<Node>| self.racing.iter().any(|open| Arc::ptr_eq(open, tried));
+        let mut beaten = earlier.filter(is_open).peekable();
+        if !self.terms.safety.writes() {
+            beaten.for_each(|slow| slow.out_hedged());
+        } else if beaten.peek().is_some() {
+            // A leader that was silent meanwhile is lost, or leads no more; a whole zone may be. The next change begins
+            // where this one got through, and does not wait for each of them in turn.
+            self.shared.pool.crown(&node.address);
         }
     }
 
