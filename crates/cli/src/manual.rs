@@ -18,7 +18,7 @@ Exit codes:
   3  not allowed, the caller is unknown, or a certificate is refused
   4  the state forbids it: not found, exists, disabled, changed by another
   5  not available now and nothing happened: try again
-  6  no answer, and it may have happened: look before trying again
+  6  no answer, or one that does not tell, and it may have happened: look before trying again
   128 + n  ended by signal n, such as Ctrl-C; no file is left unfinished";
 
 /// Prints completions.

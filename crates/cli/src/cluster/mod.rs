@@ -11,7 +11,7 @@ mod watch;
 mod zones;
 
 use anyhow::bail;
-use twinkeep_client::{Error, v1};
+use twinkeep_client::v1;
 
 use crate::admission::{Admit, Order};
 use crate::context::Context;
@@ -79,11 +79,15 @@ impl Cluster {
                 let request = v1::RemoveNodeRequest { node_id, ..Default::default() };
                 let members = match client.remove_node(request).await {
                     Ok(answer) => answer.members,
-                    // It was there a moment ago: a try whose answer was lost has taken it out.
-                    Err(Error::NotFound(_)) if is_member(node_id, &before) => {
-                        client.list_members(v1::ListMembersRequest::default()).await?.members
+                    // A try whose answer was lost may have taken it out, and a later one found it gone.
+                    Err(error) => {
+                        let listed = client.list_members(v1::ListMembersRequest::default()).await;
+                        let members = listed.map_or_else(|_| before.clone(), |list| list.members);
+                        if !is_member(node_id, &before) || is_member(node_id, &members) {
+                            return Err(error.into());
+                        }
+                        members
                     }
-                    Err(error) => return Err(error.into()),
                 };
                 eprintln!("{}", farewell(node_id, &before));
                 show(format, &Members::told(&members))
