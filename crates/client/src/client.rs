@@ -357,15 +357,15 @@ calls! { ClusterServiceClient:
     /// Lets a node join. Each answer gives an id away, so it is not sent twice.
     admit_node(AdmitNodeRequest) -> AdmitNodeResponse: |_| Safety::Once;
     /// Gives learners a vote.
-    promote_nodes(PromoteNodesRequest) -> PromoteNodesResponse: |_| Safety::Repeatable;
+    promote_nodes(PromoteNodesRequest) -> PromoteNodesResponse: |_| Safety::Once;
     /// Takes a node out for ever.
-    remove_node(RemoveNodeRequest) -> RemoveNodeResponse: |_| Safety::Repeatable;
+    remove_node(RemoveNodeRequest) -> RemoveNodeResponse: |_| Safety::Once;
     /// Takes the lead out of a zone.
-    drain_zone(DrainZoneRequest) -> DrainZoneResponse: |_| Safety::Repeatable;
+    drain_zone(DrainZoneRequest) -> DrainZoneResponse: |_| Safety::Once;
     /// Lets a drained zone lead again.
-    undrain_zone(UndrainZoneRequest) -> UndrainZoneResponse: |_| Safety::Repeatable;
+    undrain_zone(UndrainZoneRequest) -> UndrainZoneResponse: |_| Safety::Once;
     /// Keeps the lead in a zone, or in none in particular.
-    prefer_zone(PreferZoneRequest) -> PreferZoneResponse: |_| Safety::Repeatable;
+    prefer_zone(PreferZoneRequest) -> PreferZoneResponse: |_| Safety::Once;
     /// Gives the answering node a share or the passphrase; see [`Self::at`].
     unseal(UnsealRequest) -> UnsealResponse: |_| Safety::Once;
     /// Seals the answering node; see [`Self::at`].

@@ -84,6 +84,13 @@ pub(crate) const CASES: &[Case] = &[
     one("cluster watch", "--interval 0.2 --count 2").streams().refuses("--interval 0", 2, "0.1 to 3600"),
     one("cluster members", "").refuses(AWAY, 5, LOOK),
     one("cluster topology", "").refuses(AWAY, 5, LOOK),
+    one("zone list", "").refuses(AWAY, 5, LOOK),
+    one("zone prefer", "none").refuses("x", 4, "twinkeep zone list"),
+    // These wait for a cluster that is whole: tests/leadership.rs.
+    other("zone drain").refuses("x", 4, "twinkeep zone list"),
+    other("zone undrain").refuses("", 2, "--help"),
+    // What it finds depends on the moment, and it ends with 1 when it warns: tests/doctor.rs.
+    other("doctor").refuses(AWAY, 1, "leave `--endpoint` out"),
     one("cluster order", "--csr {csr} --zone b").refuses("--csr {folder}/none --zone b", 1, "No such file"),
     one("operator key", "--out {folder}/operator-{n}.age").refuses("", 2, "operator key --out"),
     one("operator approve", "--key {operator-key} --name operator-1 {order}")
