@@ -54,6 +54,8 @@ use crate::safety::Safety;
 const ATTEMPTS_MAX: u32 = 3;
 /// Further attempts of a change while the first one is silent.
 const WRITE_HEDGES_MAX: u32 = 2;
+/// How long a change that was refused waits for its other attempts, to know whether one of them did it.
+const SETTLE_MAX: Duration = Duration::from_millis(300);
 /// The wait before each attempt once all nodes were tried; it doubles up to the longest one.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(80);
@@ -110,6 +112,7 @@ pub(crate) async fn call<A: Answer>(
         hedges: 0,
         hedge_at: began,
         maybe_done: false,
+        settle_by: None,
         refused: Vec::new(),
         unreachable: Vec::new(),
         heard: false,
@@ -171,6 +174,8 @@ struct Race<'a, A> {
     hedge_at: Instant,
     /// Whether an attempt left whose end is not known.
     maybe_done: bool,
+    /// Until when the open attempts of a change that was refused are waited for.
+    settle_by: Option<Instant>,
     /// The nodes that a certificate kept the call from.
     refused: Vec<(Arc<Node>, Refusal)>,
     /// The nodes that no connection came about with, for another reason.
@@ -191,6 +196,8 @@ enum After {
     Later(Instant),
     /// No further attempt; one that is open may still succeed.
     Wait,
+    /// A change is refused; attempts that are open are given a moment to say the same.
+    Settle,
     /// Nobody else would answer otherwise.
     Fail,
 }
@@ -211,7 +218,7 @@ impl<'a, A: Answer> Race<'a, A> {
             }
         };
         loop {
-            let hedging = resume_at.is_none() && self.may_hedge();
+            let hedging = resume_at.is_none() && self.settle_by.is_none() && self.may_hedge();
             tokio::select! {
                 biased;
                 Some(ended) = self.open.next() => {
@@ -225,6 +232,9 @@ impl<'a, A: Answer> Race<'a, A> {
                     resume_at = self.resume().err();
                 }
                 () = sleep_until(self.hedge_at), if hedging => self.hedge(),
+                () = sleep_until(self.settle_by.unwrap_or(self.deadline)), if self.settle_by.is_some() => {
+                    return Err(self.error());
+                }
                 () = sleep_until(self.deadline) => return Err(self.out_of_time()),
             }
         }
@@ -236,7 +246,14 @@ impl<'a, A: Answer> Race<'a, A> {
         after: After,
         resume_at: Option<Instant>,
     ) -> Result<Option<Instant>, Error> {
+        if self.settle_by.is_some() {
+            return if self.open.is_empty() { Err(self.error()) } else { Ok(None) };
+        }
         match after {
+            After::Settle => {
+                self.settle_by = Some(Instant::now() + SETTLE_MAX);
+                Ok(None)
+            }
             After::Again => Ok(self.start().err()),
             After::Later(resume_at) => Ok(Some(resume_at)),
             After::Wait if resume_at.is_some() || !self.open.is_empty() => Ok(resume_at),
@@ -379,7 +396,10 @@ impl<'a, A: Answer> Race<'a, A> {
                 // A damaged answer is one: what was asked for was done.
                 self.maybe_done |= answered && self.terms.safety.writes();
                 let after = self.failed(&node, &status);
-                self.last = Some((node, status));
+                // A refusal says more than what becomes of the other attempts.
+                if self.settle_by.is_none() {
+                    self.last = Some((node, status));
+                }
                 Err(after)
             }
         }
@@ -445,7 +465,9 @@ impl<'a, A: Answer> Race<'a, A> {
             }
             _ => {
                 node.succeeded();
-                After::Fail
+                // The other attempts of a change are most likely refused too, within a moment, and then it is known
+                // that nothing happened.
+                if safety.writes() && !self.open.is_empty() { After::Settle } else { After::Fail }
             }
         }
     }
