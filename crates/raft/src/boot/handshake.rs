@@ -58,9 +58,6 @@ impl Heard {
 
 impl Shared {
     /// Takes this node from its start to full part in the group. Ends when it is there, or refused.
-    ///
-    /// # Errors
-    /// The failure of the log.
     pub(crate) async fn take_part(self: Arc<Self>) {
         if let Err(error) = self.announce_until_full().await {
             // The failure of the log ends the node, and is told there.
