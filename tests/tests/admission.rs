@@ -29,7 +29,7 @@ async fn node_is_admitted_by_two_operators_and_not_by_one() -> anyhow::Result<()
     };
     let (one, two) = ("operator-1.approval", "operator-2.approval");
 
-    expect_refusal(&admit(&[one])?, 4, "1 of 2 operators who have to approve the admission did")?;
+    expect_refusal(&admit(&[one])?, 4, "1 of 2 operators who have to approve it did")?;
     expect_refusal(&admit(&[one, one])?, 2, "operator operator-1 approved twice")?;
     let forged = std::fs::read_to_string(cluster.path(one))?.replace("operator-1", "operator-2");
     expect_refusal(&admit(&[one, forged.trim()])?, 2, "operator operator-2 does not fit")?;

@@ -35,7 +35,7 @@ impl Recovery {
     }
 }
 
-/// Makes operators' keys and approves admissions with them.
+/// Makes operators' keys and approves orders with them.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Operator {
     /// Makes an operator's key, or reads one, and prints its public half.
@@ -47,7 +47,7 @@ pub(crate) enum Operator {
         #[arg(long, value_name = "FILE", conflicts_with = "out")]
         public: Option<PathBuf>,
     },
-    /// Shows the order to admit a node, signs it, and prints the approval.
+    /// Shows the order to admit a node or to recover the cluster, signs it, and prints the approval.
     Approve {
         /// The operator's key file.
         #[arg(long, value_name = "FILE")]
@@ -55,7 +55,7 @@ pub(crate) enum Operator {
         /// The operator's name, as the cluster has it.
         #[arg(long)]
         name: String,
-        /// The order, as `twinkeep cluster order` wrote it.
+        /// The order, as `twinkeep cluster order` or `twinkeep recover plan` wrote it.
         order: PathBuf,
     },
 }

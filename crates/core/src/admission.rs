@@ -93,28 +93,7 @@ impl AdmissionOrder {
         verifier: &dyn SignatureVerifier,
     ) -> Result<(), Refusal> {
         self.check_life(now_ms)?;
-        if approvals.len() > Self::APPROVALS_MAX {
-            let what = "approvals of an admission".to_owned();
-            return Err(Refusal::LimitReached { what, max: Self::APPROVALS_MAX as u64 });
-        }
-        let message = self.message();
-        for (at, Approval { operator: name, signature }) in approvals.iter().enumerate() {
-            let Some(operator) = cluster.operator(name) else {
-                return Err(Refusal::NoOperator(name.clone()));
-            };
-            if approvals[..at].iter().any(|other| other.operator == *name) {
-                return Err(Refusal::ApprovedTwice(name.clone()));
-            }
-            if !verifier.verify(&operator.signing_key, &message, signature) {
-                return Err(Refusal::WrongApproval(name.clone()));
-            }
-        }
-        let (given, needed) = (approvals.len(), cluster.approvals_min);
-        if given < usize::from(needed) {
-            let given = u8::try_from(given).expect("at most APPROVALS_MAX");
-            return Err(Refusal::TooFewApprovals { given, needed });
-        }
-        Ok(())
+        check_approvals(&self.message(), approvals, cluster, verifier)
     }
 
     fn check_life(&self, now_ms: UnixMs) -> Result<(), Refusal> {
@@ -129,13 +108,43 @@ impl AdmissionOrder {
     }
 }
 
+/// Checks that enough of the cluster's operators have signed exactly a message.
+pub(crate) fn check_approvals(
+    message: &[u8],
+    approvals: &[Approval],
+    cluster: &ClusterRecord,
+    verifier: &dyn SignatureVerifier,
+) -> Result<(), Refusal> {
+    let max = AdmissionOrder::APPROVALS_MAX;
+    if approvals.len() > max {
+        return Err(Refusal::LimitReached { what: "approvals".to_owned(), max: max as u64 });
+    }
+    for (at, Approval { operator: name, signature }) in approvals.iter().enumerate() {
+        let Some(operator) = cluster.operator(name) else {
+            return Err(Refusal::NoOperator(name.clone()));
+        };
+        if approvals[..at].iter().any(|other| other.operator == *name) {
+            return Err(Refusal::ApprovedTwice(name.clone()));
+        }
+        if !verifier.verify(&operator.signing_key, message, signature) {
+            return Err(Refusal::WrongApproval(name.clone()));
+        }
+    }
+    let (given, needed) = (approvals.len(), cluster.approvals_min);
+    if given < usize::from(needed) {
+        let given = u8::try_from(given).expect("at most APPROVALS_MAX");
+        return Err(Refusal::TooFewApprovals { given, needed });
+    }
+    Ok(())
+}
+
 /// An operator's signature over an order. Written `<operator>:<128 lower-case hex digits>`.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct Approval {
     /// Who signed.
     #[n(0)]
     pub operator: CallerName,
-    /// Ed25519 (RFC 8032) over [`AdmissionOrder::message`].
+    /// Ed25519 (RFC 8032) over [`AdmissionOrder::message`] or [`crate::recovery::RecoveryOrder::message`].
     #[cbor(n(1), with = "minicbor::bytes")]
     pub signature: [u8; 64],
 }

@@ -345,6 +345,32 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Says for a person what is changed, and of what: no more than ids and names.
+    #[must_use]
+    pub fn summary(&self) -> (&'static str, Option<String>) {
+        match self {
+            Self::Genesis(_) => ("begin the cluster", None),
+            Self::Clock { .. } => ("move the clock", None),
+            Self::CreateInstance(new) => ("create an instance", Some(new.id.to_string())),
+            Self::CreateKey(new) => ("create a key", Some(new.id.to_string())),
+            Self::MoveKey { key, event, .. } => (event.as_str(), Some(key.to_string())),
+            Self::DescribeKey { key, .. } => ("describe a key", Some(key.to_string())),
+            Self::SetBinding { caller, .. } => ("set a caller's roles", Some(caller.to_string())),
+            Self::AdmitNode { zone, .. } => ("admit a node", Some(zone.to_string())),
+            Self::JoinNode { node } => ("record a node", Some(node.id.to_string())),
+            Self::SetStandings { changes } => {
+                let nodes: Vec<_> = changes.iter().map(|change| change.node.to_string()).collect();
+                ("change how nodes count", Some(nodes.join(", ")))
+            }
+            Self::RaiseVersion { to, .. } => ("raise the version", Some(to.0.to_string())),
+            Self::ZoneDurable { upto, .. } => ("mark as durable", Some(upto.to_string())),
+            Self::SetReplicationMode { to, .. } => ("set the mode", Some(to.to_string())),
+            Self::SetLeadership { .. } => ("say where the lead belongs", None),
+        }
+    }
+}
+
 /// How one node shall count.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct StandingChange {

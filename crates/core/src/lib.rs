@@ -20,6 +20,7 @@ pub mod leadership;
 pub mod name;
 pub mod outcome;
 pub mod record;
+pub mod recovery;
 pub mod replication;
 pub mod state;
 pub mod topology;

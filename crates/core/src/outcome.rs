@@ -236,7 +236,7 @@ pub enum Refusal {
     WrongApproval(#[n(0)] CallerName),
     /// Not enough people have looked at it.
     #[error(
-        "{given} of {needed} operators who have to approve the admission did: have others sign the order with \
+        "{given} of {needed} operators who have to approve it did: have others sign the order with \
          `twinkeep operator approve`"
     )]
     #[n(29)]

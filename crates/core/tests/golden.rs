@@ -19,9 +19,10 @@ use twinkeep_core::name::{CallerName, Description};
 use twinkeep_core::outcome::{Outcome, Refusal};
 use twinkeep_core::record::{
     BackendKind, Binding, ClusterRecord, ClusterVersion, CommandKey, Digest, KeyRecord,
-    KeyVersionRecord, LeadershipRecord, NodeRecord, Operator, RecordKind, ReplicationRecord, Roots,
-    SealedBlob, SealedRecord, Token,
+    KeyVersionRecord, LeadershipRecord, NodeRecord, Operator, RecordKind, RecoveryRecord,
+    ReplicationRecord, Roots, SealedBlob, SealedRecord, Token,
 };
+use twinkeep_core::recovery::{LastEntry, RecoveryOrder, Survivor};
 use twinkeep_core::replication::Mode;
 use twinkeep_core::topology::{NodeRole, Placement, Standing};
 
@@ -233,4 +234,29 @@ fn orders_are_signed_as_they_were() {
         expires_ms: 1_800_000_540_000,
     };
     check_bytes("admission-order", &order.message());
+    let survivor = |former, node| Survivor {
+        former: NodeId::new(former).unwrap(),
+        node: NodeId::new(node).unwrap(),
+        spki_sha256: [0x30; 32],
+    };
+    let order = RecoveryOrder {
+        cluster: ClusterId::from_bytes([0x10; 16]),
+        ends: Incarnation::FIRST,
+        last: LastEntry { term: 3, leader: 1, index: 77 },
+        complete_until_ms: 1_800_000_000_250,
+        expires_ms: 1_800_000_540_000,
+        survivors: vec![survivor(3, 101), survivor(4, 102)],
+        lost: [1, 2, 5].map(|node| NodeId::new(node).unwrap()).to_vec(),
+    };
+    check_bytes("recovery-order", &order.message());
+    let approval = Approval { operator: caller(), signature: [0x40; 64] };
+    check(
+        "recovery",
+        &RecoveryRecord {
+            begins: Incarnation::new(2).unwrap(),
+            order,
+            approvals: vec![approval],
+            lends_majority: true,
+        },
+    );
 }

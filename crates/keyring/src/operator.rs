@@ -15,6 +15,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use twinkeep_core::admission::{AdmissionOrder, Approval};
 use twinkeep_core::name::CallerName;
 use twinkeep_core::record::Operator;
+use twinkeep_core::recovery::RecoveryOrder;
 use twinkeep_envelope::kdf::derive;
 
 use crate::label;
@@ -81,7 +82,17 @@ impl Identity {
     /// Approves an order in an operator's name.
     #[must_use]
     pub fn approve(&self, operator: CallerName, order: &AdmissionOrder) -> Approval {
-        let signature = self.signing_pair().sign(&order.message());
+        self.approve_message(operator, &order.message())
+    }
+
+    /// Approves an order to recover the cluster in an operator's name.
+    #[must_use]
+    pub fn approve_recovery(&self, operator: CallerName, order: &RecoveryOrder) -> Approval {
+        self.approve_message(operator, &order.message())
+    }
+
+    fn approve_message(&self, operator: CallerName, message: &[u8]) -> Approval {
+        let signature = self.signing_pair().sign(message);
         let signature = signature.as_ref().try_into().expect("Ed25519 signatures have 64 bytes");
         Approval { operator, signature }
     }

@@ -21,9 +21,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Server
 use zeroize::Zeroizing;
 
 use crate::authority::Hosts;
-use crate::certificate::{Facts, InvalidCertificate};
+use crate::certificate::{Facts, InvalidCertificate, parse as parse_certificate};
 use crate::identity::Identity;
-use crate::key::PrivateKey;
+use crate::key::{PrivateKey, PublicKey};
 
 /// Longest certificate or key file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -170,6 +170,14 @@ impl Credential {
     #[must_use]
     pub fn facts(&self) -> Facts {
         self.current.load().facts.clone()
+    }
+
+    /// Returns the public key of the certificate in use; `None` if no authority of ours would certify it.
+    #[must_use]
+    pub fn public_key(&self) -> Option<PublicKey> {
+        let key = self.key();
+        let x509 = parse_certificate(key.cert.first()?).ok()?;
+        PublicKey::from_spki(x509.public_key().raw).ok()
     }
 
     /// Tells whether a client that calls any of these hosts would accept the certificate in use.

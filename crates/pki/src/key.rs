@@ -149,6 +149,22 @@ impl PublicKey {
         Ok(key)
     }
 
+    /// Reads a DER-encoded `SubjectPublicKeyInfo`.
+    ///
+    /// # Errors
+    /// [`RequestError::KeyKind`] when it is none, or of a kind that we issue no certificates for.
+    pub fn from_spki(der: &[u8]) -> Result<Self, RequestError> {
+        let key = Self::of(der)?;
+        // One key has one form: what is hashed is what was read.
+        if key.spki() == der { Ok(key) } else { Err(RequestError::KeyKind) }
+    }
+
+    /// Returns the DER-encoded `SubjectPublicKeyInfo`.
+    #[must_use]
+    pub fn spki(&self) -> Vec<u8> {
+        self.0.subject_public_key_info()
+    }
+
     /// Names the key: SHA-256 over its `SubjectPublicKeyInfo`.
     #[must_use]
     pub fn sha256(&self) -> SpkiSha256 {
@@ -187,6 +203,17 @@ mod tests {
         let key = PrivateKey::generate().unwrap();
         let request = key.certificate_request().unwrap();
         assert_eq!(PublicKey::of_request(&request).unwrap(), key.public_key());
+    }
+
+    #[test]
+    fn key_is_read_as_it_is_written_and_nothing_else_is() {
+        let key = PrivateKey::generate().unwrap().public_key();
+        let der = key.spki();
+        assert_eq!(PublicKey::from_spki(&der).unwrap(), key);
+        for len in 0..der.len() {
+            PublicKey::from_spki(&der[..len]).unwrap_err();
+        }
+        PublicKey::from_spki(&[&der[..], &[0]].concat()).unwrap_err();
     }
 
     #[test]

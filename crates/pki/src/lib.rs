@@ -1,4 +1,4 @@
-//! Certificates: SPIFFE identities, the cluster's authorities, reloadable TLS, orders to certify a node.
+//! Certificates: SPIFFE identities, the cluster's authorities, reloadable TLS, orders to admit a node and to recover a cluster.
 //!
 //! Who somebody is stands in exactly one place of a certificate, its only URI name
 //! ([`identity`]). Three authorities with a root of their own each issue for nodes, callers and
@@ -23,6 +23,7 @@ pub mod identity;
 pub mod key;
 pub mod order;
 pub mod pem;
+mod recovery_order;
 pub mod server;
 pub mod tls;
 pub mod verify;
@@ -35,5 +36,6 @@ pub use door::{Incoming, Lane, incoming, lanes};
 pub use identity::Identity;
 pub use key::{PrivateKey, PublicKey};
 pub use order::OrderFile;
+pub use recovery_order::RecoveryOrderFile;
 pub use server::{ConnectInfo, Limits};
 pub use verify::{EndpointTrust, Fenced, PeerTrust};

@@ -164,6 +164,13 @@ impl fmt::Display for OrderFile {
     }
 }
 
+/// Tells whether a text is an order to recover a cluster rather than one to admit a node.
+#[must_use]
+pub fn is_recovery(text: &str) -> bool {
+    let table = toml::from_str::<toml::Table>(text);
+    table.is_ok_and(|table| table.get("order").and_then(toml::Value::as_str) == Some("recovery"))
+}
+
 /// Reads the public key out of a signing request, PEM.
 ///
 /// # Errors
@@ -173,16 +180,16 @@ pub fn requested_key(csr_pem: &str) -> Result<PublicKey, OrderError> {
     Ok(PublicKey::of_request(&request)?)
 }
 
-fn wrong(field: &'static str, problem: impl fmt::Display) -> OrderError {
+pub(crate) fn wrong(field: &'static str, problem: impl fmt::Display) -> OrderError {
     OrderError::Field { field, problem: plain(&problem.to_string()) }
 }
 
 /// Makes text of an order safe for a terminal: whoever wrote it must not move the operator's cursor.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn date_time(unix_ms: UnixMs) -> Result<Datetime, OrderError> {
+pub(crate) fn date_time(unix_ms: UnixMs) -> Result<Datetime, OrderError> {
     let beyond = || wrong("expires", "beyond the year 9999");
     let nanos = i128::from(unix_ms) * 1_000_000;
     let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| beyond())?;
@@ -199,7 +206,7 @@ fn date_time(unix_ms: UnixMs) -> Result<Datetime, OrderError> {
     })
 }
 
-fn unix_ms(written: &Datetime) -> Result<UnixMs, OrderError> {
+pub(crate) fn unix_ms(written: &Datetime) -> Result<UnixMs, OrderError> {
     let wrong = || wrong("expires", "write date and time in UTC, for example 2027-01-15T08:00:00Z");
     let Datetime { date: Some(date), time: Some(time), offset: Some(Offset::Z) } = written else {
         return Err(wrong());

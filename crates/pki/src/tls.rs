@@ -71,6 +71,12 @@ impl PeerTls {
         Self { own, roots, rules: Arc::new(PeerRules { cluster, trust }) }
     }
 
+    /// Returns the same with others who are trusted.
+    #[must_use]
+    pub fn trusting(&self, trust: Arc<dyn PeerTrust>) -> Self {
+        Self::new(Arc::clone(&self.own), self.roots.clone(), self.rules.cluster, trust)
+    }
+
     /// Makes the configuration of the peer port: the caller has to be a trusted node.
     ///
     /// # Errors

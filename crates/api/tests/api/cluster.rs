@@ -100,7 +100,7 @@ async fn admission_without_enough_approvals_says_how_many_it_has() {
         let request = admission(60_000, &OPERATORS[..given]);
         let status = clusters.admit_node(request).await.unwrap_err();
         assert_eq!(status.code(), Code::FailedPrecondition);
-        let text = format!("{given} of 2 operators who have to approve the admission did");
+        let text = format!("{given} of 2 operators who have to approve it did");
         assert!(status.message().starts_with(&text), "{}", status.message());
     }
     clusters.admit_node(admission(60_000, &OPERATORS[1..])).await.unwrap();
@@ -153,6 +153,8 @@ async fn node_says_what_it_knows_of_its_machine_its_peers_and_the_cluster() {
     assert_eq!(said.certificates[0].not_after_unix_s, START_MS / 1000);
     assert_eq!((said.operators, said.majority_zone.as_str()), (3, ""));
     assert_eq!(said.cluster_version_max, ClusterVersion::NEWEST.0);
+    let end = v1::LogEnd { term: 3, leader_node_id: 1, index: 77 };
+    assert_eq!((said.log_end, said.takes_part, said.node_public_key.len()), (Some(end), true, 91));
     node.vault.seal();
     let said = node.clusters("operator").diagnose(v1::DiagnoseRequest::default()).await.unwrap();
     assert!(said.into_inner().sealed, "a sealed node is asked most of all");

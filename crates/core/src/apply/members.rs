@@ -8,7 +8,7 @@ use crate::clock::UnixMs;
 use crate::command::StandingChange;
 use crate::id::{NodeId, Revision};
 use crate::outcome::{Applied, Refusal};
-use crate::record::{Admission, ClusterRecord, ClusterVersion, NodeRecord, Record};
+use crate::record::{Admission, ClusterRecord, ClusterVersion, NodeRecord, Record, RecoveryRecord};
 use crate::state::{Fault, Read, Write};
 use crate::topology::{Standing, check_join, check_voters};
 
@@ -121,20 +121,37 @@ impl<S: Write> Apply<'_, S> {
         if voters.clone().next().is_none() {
             return refuse(Refusal::LastVoter);
         }
-        if let Err(misplaced) = check_voters(voters, cluster.preferred_zone.as_ref()) {
+        if let Err(misplaced) = check_voters(voters.clone(), cluster.preferred_zone.as_ref()) {
             return refuse(Refusal::Misplaced(misplaced));
+        }
+        if voters.clone().count() > 1 && check_voters(voters, None).is_ok() {
+            self.take_back_majority(cluster)?;
         }
         let changed: Vec<_> =
             changes.iter().filter_map(|change| nodes.remove(&change.node)).collect();
         changed.iter().for_each(|node| node.store(self.state));
         Ok(Ok(Applied::Nodes(changed)))
     }
+
+    /// Takes the majority back from the zone that a recovery has lent it to, once no zone needs one.
+    fn take_back_majority(&mut self, cluster: &ClusterRecord) -> Result<(), Fault> {
+        let Some(recovery) = RecoveryRecord::load(self.state, &cluster.incarnation)? else {
+            return Ok(());
+        };
+        if recovery.lends_majority {
+            RecoveryRecord { lends_majority: false, ..recovery }.store(self.state);
+            let revision = following(cluster.revision)?;
+            ClusterRecord { preferred_zone: None, revision, ..cluster.clone() }.store(self.state);
+        }
+        Ok(())
+    }
 }
 
-const NODE_ID_ROW: &[u8] = b"node-id";
+/// Where the highest node id that was ever given stands.
+pub(crate) const NODE_ID_ROW: &[u8] = b"node-id";
 
 /// Returns the highest node id that an admission was ever given.
-fn given_node_id(state: &impl Read) -> Result<Option<NodeId>, Fault> {
+pub(crate) fn given_node_id(state: &impl Read) -> Result<Option<NodeId>, Fault> {
     let Some(row) = state.get(ClusterRecord::TABLE, NODE_ID_ROW)? else { return Ok(None) };
     let bytes = row.try_into().map_err(|_| Fault::new("the last node id is not 8 bytes"))?;
     NodeId::new(u64::from_be_bytes(bytes))

@@ -14,6 +14,7 @@ mod replication;
 
 use std::time::Duration;
 
+pub(crate) use self::members::{NODE_ID_ROW, given_node_id};
 use crate::clock::UnixMs;
 use crate::command::{Batch, Command, Proposal, SignatureVerifier, SignedBatch};
 use crate::freshness::WhenStale;
@@ -226,6 +227,6 @@ fn check_when_stale(chosen: Option<WhenStale>, cluster: &ClusterRecord) -> Resul
 }
 
 /// Returns the revision after this one.
-fn following(revision: Revision) -> Result<Revision, Fault> {
+pub(crate) fn following(revision: Revision) -> Result<Revision, Fault> {
     revision.next().ok_or_else(|| Fault::new("a record has been changed 2^64 times"))
 }

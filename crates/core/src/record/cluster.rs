@@ -21,7 +21,7 @@ pub struct ClusterVersion(#[n(0)] pub u32);
 
 impl ClusterVersion {
     /// The newest that this build can be raised to.
-    pub const NEWEST: Self = Self::BOOT_HANDSHAKE;
+    pub const NEWEST: Self = Self::RECOVERY;
     /// From here on the cluster has a replication mode, and key versions wait for their marker
     /// ([`crate::replication`]).
     pub const ZONE_GUARANTEES: Self = Self(2);
@@ -30,6 +30,8 @@ impl ClusterVersion {
     pub const BOOT_HANDSHAKE: Self = Self(3);
     /// From here on it is replicated state where the lead belongs ([`crate::leadership`]).
     pub const LEADERSHIP: Self = Self(3);
+    /// From here on a lost quorum can be given up ([`crate::recovery`]), so that nodes that start look for company.
+    pub const RECOVERY: Self = Self(4);
 }
 
 /// The public half of an epoch's command-signing key (Ed25519).

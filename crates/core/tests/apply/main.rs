@@ -4,6 +4,7 @@
 
 mod approvals;
 mod leadership;
+mod recovery;
 mod replication;
 
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};

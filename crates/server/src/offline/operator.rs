@@ -10,7 +10,8 @@ use twinkeep_core::admission::Approval;
 use twinkeep_core::clock::Clock;
 use twinkeep_core::name::CallerName;
 use twinkeep_keyring::recovery::Identity;
-use twinkeep_pki::OrderFile;
+use twinkeep_pki::order::is_recovery;
+use twinkeep_pki::{OrderFile, RecoveryOrderFile};
 use zeroize::Zeroizing;
 
 use crate::clock::SystemClock;
@@ -62,7 +63,7 @@ pub(super) fn identity(path: &Path) -> anyhow::Result<Identity> {
         .with_context(|| format!("{} holds no key of an operator", path.display()))
 }
 
-/// Approves the admission of a node: shows the order and signs it.
+/// Approves the admission of a node or the recovery of a cluster: shows the order and signs it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OperatorApprove {
     /// The operator's key file.
@@ -71,21 +72,40 @@ pub(crate) struct OperatorApprove {
     /// The operator's name, as the cluster has it.
     #[arg(long)]
     name: CallerName,
-    /// The order, as `twinkeep cluster order` wrote it.
+    /// The order, as `twinkeep cluster order` or `twinkeep recover plan` wrote it.
     order: PathBuf,
 }
 
 impl OperatorApprove {
     /// Shows on standard error what is signed, and prints the approval.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let text = read(&self.order, OrderFile::BYTES_MAX as u64)?;
-        let order = OrderFile::parse(&text)
-            .with_context(|| format!("{} is not approved", self.order.display()))?;
+        let text = read(&self.order, RecoveryOrderFile::BYTES_MAX as u64)?;
+        let refused = || format!("{} is not approved", self.order.display());
         let identity = identity(&self.key)?;
+        if is_recovery(&text) {
+            let file = RecoveryOrderFile::parse(&text).with_context(refused)?;
+            let order = file.order();
+            check_life(order.expires_ms, SystemClock.unix_ms(), "twinkeep recover plan")?;
+            eprintln!(
+                "operator {} approves that a cluster that has lost its quorum begins a new life, and says that the \
+                 nodes named here are powered off and stay so:\n{file}",
+                self.name
+            );
+            println!("{}", identity.approve_recovery(self.name, order));
+            return Ok(());
+        }
+        let order = OrderFile::parse(&text).with_context(refused)?;
         eprintln!("operator {} approves that one node joins:\n{order}", self.name);
         println!("{}", approve(&identity, self.name, &order, SystemClock.unix_ms())?);
         Ok(())
     }
+}
+
+/// The cluster decides; this saves the way to it.
+fn check_life(expires_ms: u64, now_ms: u64, writer: &str) -> anyhow::Result<()> {
+    let holds = expires_ms > now_ms;
+    anyhow::ensure!(holds, "the order has lapsed: have a new one written with `{writer}`");
+    Ok(())
 }
 
 fn approve(
@@ -94,11 +114,7 @@ fn approve(
     file: &OrderFile,
     now_ms: u64,
 ) -> anyhow::Result<Approval> {
-    // The cluster decides; this saves the way to it.
-    anyhow::ensure!(
-        file.order().expires_ms > now_ms,
-        "the order has lapsed: have a new one written with `twinkeep cluster order`"
-    );
+    check_life(file.order().expires_ms, now_ms, "twinkeep cluster order")?;
     Ok(identity.approve(name, file.order()))
 }
 
