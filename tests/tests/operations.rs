@@ -30,9 +30,9 @@ use twinkeep_tests::{Cluster, Node, program};
 
 const BOOK: &str = include_str!("../../docs/operations.md");
 /// Who runs which blocks, in the order of the scenarios below.
-const SCENARIOS: [&str; 13] = [
+const SCENARIOS: [&str; 14] = [
     "setup", "look", "node", "zone", "witness", "minority", "rolling", "drain", "seal", "socket",
-    "caller", "old-disk", "replace",
+    "caller", "old-disk", "replace", "recovery",
 ];
 /// Longest until a block marked `until` has printed what it should.
 const UNTIL_MAX: Duration = Duration::from_secs(30);
@@ -359,6 +359,21 @@ async fn losses_of_nodes_zones_and_the_witness_go_as_the_book_says() -> anyhow::
     place.runs("minority").await?;
     place.healthy().await?;
     ensure!(place.durability().await? == Durability::EveryZone, "all is back");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zone_and_witness_that_are_lost_for_good_are_given_up_as_the_book_says()
+-> anyhow::Result<()> {
+    let place = Place::new().await?;
+    place.cluster.twinkeep(&["zone", "drain", "b"])?;
+    place.cluster.twinkeep(&["zone", "undrain", "b"])?;
+    place.durability().await?;
+    place.lose(&["b1", "b2", "w"])?;
+    place.keys_work().await?;
+    place.runs("recovery").await?;
+    place.keys_work().await?;
+    place.durability().await?;
     Ok(())
 }
 

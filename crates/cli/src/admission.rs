@@ -191,7 +191,7 @@ async fn identity_of(client: &Client) -> anyhow::Result<(ClusterId, Incarnation,
 }
 
 /// Reads an argument: an approval itself, or a file with a line for each.
-fn approvals_of(argument: &str) -> anyhow::Result<Vec<Approval>> {
+pub(crate) fn approvals_of(argument: &str) -> anyhow::Result<Vec<Approval>> {
     if let Ok(approval) = argument.parse() {
         return Ok(vec![approval]);
     }

@@ -33,6 +33,7 @@ mod manual;
 mod names;
 mod offline;
 mod output;
+mod recover;
 #[cfg(test)]
 mod rpcs;
 mod screen;
@@ -96,7 +97,10 @@ enum Command {
     /// Works on recovery bundles.
     #[command(subcommand)]
     Recovery(offline::Recovery),
-    /// Makes operators' keys and approves admissions with them.
+    /// Begins a new life of a cluster that has lost its quorum for good.
+    #[command(subcommand)]
+    Recover(recover::Recover),
+    /// Makes operators' keys and approves orders with them.
     #[command(subcommand)]
     Operator(offline::Operator),
     /// Runs a cluster of five processes on this machine.
@@ -137,6 +141,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Context(command) => command.run(context)?,
         Command::Init(command) => command.run(context.format()).await?,
         Command::Recovery(command) => return command.run(context.format()),
+        Command::Recover(command) => return command.run(context).await,
         Command::Operator(command) => return command.run(context.format()),
         Command::Dev(command) => Box::pin(command.run(context.format())).await?,
         Command::Completions(command) => command.run(&mut Arguments::command())?,
@@ -199,6 +204,10 @@ mod tests {
             "twinkeep zone undrain zone-a",
             "twinkeep zone prefer none",
             "twinkeep recovery verify bundle --identity one --identity two",
+            "twinkeep recover plan --zone zone-b -o order.toml",
+            "twinkeep recover apply --config FILE ORDER --approval TEXT --approval TEXT",
+            "twinkeep recover override --socket data/admin.sock --yes",
+            "twinkeep recover export --config FILE order.toml",
             "twinkeep operator key --out ann.age",
             "twinkeep operator key --public ann.age",
             "twinkeep operator approve --key ann.age --name ann order.toml",

@@ -22,6 +22,7 @@ pub mod metrics;
 mod node;
 mod observe;
 mod proposal_queue;
+pub mod rebirth;
 mod replication;
 mod roster;
 mod signing;

@@ -92,7 +92,12 @@ impl LogStore {
         self.db.purged().map(|(_, marker)| read_log_id(&marker)).transpose()
     }
 
-    fn read(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+    /// Reads the entries of a range up to about `bytes_max` bytes of them; one at least if there is any.
+    pub(crate) fn read(
+        &self,
+        range: impl RangeBounds<u64>,
+        bytes_max: usize,
+    ) -> io::Result<Vec<Entry>> {
         let range = half_open(&range);
         let rows = blocking(|| self.db.read_limited(range, bytes_max)).map_err(io::Error::other)?;
         rows.into_iter().map(|(_, bytes)| decode(bytes)).collect()
@@ -206,7 +211,7 @@ async fn synced(start: impl FnOnce(Done) -> Result<(), WriteError>) -> io::Resul
     hear.await.map_err(io::Error::other)?.map_err(io::Error::other)
 }
 
-fn marker(id: &LogId) -> Bytes {
+pub(crate) fn marker(id: &LogId) -> Bytes {
     Bytes::copy_from_slice(&encode_log_id(id))
 }
 

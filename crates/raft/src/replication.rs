@@ -34,6 +34,8 @@ pub struct Applied {
     pub has_modes: bool,
     /// Whether nodes take part only after their boot handshake.
     pub has_handshake: bool,
+    /// Whether a node that starts needs company.
+    pub needs_company: bool,
     /// What is promised of acknowledged changes.
     pub mode: Mode,
     /// Counts changes of the mode; `None` before the first.
@@ -59,6 +61,7 @@ impl Default for Replication {
         let applied = Applied {
             has_modes: false,
             has_handshake: false,
+            needs_company: false,
             mode: Mode::Sync,
             revision: None,
             since_ms: 0,
@@ -98,6 +101,7 @@ impl Replication {
         let applied = Applied {
             has_modes: is_at_least(ClusterVersion::ZONE_GUARANTEES),
             has_handshake: is_at_least(ClusterVersion::BOOT_HANDSHAKE),
+            needs_company: is_at_least(ClusterVersion::RECOVERY),
             freshness_lease: {
                 let cluster = cluster.as_ref();
                 cluster.map_or(LEASE_DEFAULT, ClusterRecord::freshness_lease)

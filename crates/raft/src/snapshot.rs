@@ -84,15 +84,22 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     pub(crate) fn new(stores: &Stores) -> Arc<Self> {
-        Arc::new(Self {
-            store: Arc::clone(&stores.snapshots),
-            state: Arc::clone(&stores.state),
-            me: stores.me,
-            genesis_key: stores.trust.genesis_key,
-            signer: Arc::clone(&stores.signer),
-            verifier: Arc::clone(&stores.verifier),
-            building: Mutex::default(),
-        })
+        let Stores { me, trust, .. } = stores;
+        let (store, state) = (Arc::clone(&stores.snapshots), Arc::clone(&stores.state));
+        let (signer, verifier) = (Arc::clone(&stores.signer), Arc::clone(&stores.verifier));
+        Arc::new(Self::over(store, state, *me, trust.genesis_key, signer, verifier))
+    }
+
+    /// Makes snapshots of a state that no Raft runs over.
+    pub(crate) fn over(
+        store: Arc<SnapshotStore>,
+        state: Arc<StateDb>,
+        me: Me,
+        genesis_key: [u8; 32],
+        signer: Arc<dyn CommandSigner>,
+        verifier: Arc<dyn SignatureVerifier>,
+    ) -> Self {
+        Self { store, state, me, genesis_key, signer, verifier, building: Mutex::default() }
     }
 
     /// Returns the newest snapshot that is not beyond the state.

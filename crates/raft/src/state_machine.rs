@@ -62,7 +62,7 @@ impl StateMachine {
             let is_new = Some(entry.log_id.index) > applied.last_log_id.map(|id| id.index);
             overlay.touched.versions = false;
             let outcomes = if is_new {
-                self.apply_entry(&mut overlay, &mut applied, entry)?
+                apply_one(&mut overlay, &mut applied, entry, &self.trust, &*self.verifier)?
             } else {
                 Vec::new()
             };
@@ -98,24 +98,24 @@ impl StateMachine {
         }
         Ok(())
     }
+}
 
-    fn apply_entry(
-        &self,
-        overlay: &mut impl Write,
-        applied: &mut Applied,
-        entry: Entry,
-    ) -> Result<Vec<Outcome>, Fault> {
-        let log_id = entry.log_id;
-        applied.last_log_id = Some(log_id);
-        match entry.payload {
-            Payload::Blank => Ok(Vec::new()),
-            Payload::Normal(batch) => {
-                apply_entry(overlay, log_id.index, &batch.0, &self.trust, &*self.verifier)
-            }
-            Payload::Membership(members) => {
-                applied.membership = StoredMembership::new(Some(log_id), members);
-                Ok(Vec::new())
-            }
+/// Applies one entry, and notes in `applied` how far the state has come with it.
+pub(crate) fn apply_one(
+    state: &mut impl Write,
+    applied: &mut Applied,
+    entry: Entry,
+    trust: &Trust,
+    verifier: &dyn SignatureVerifier,
+) -> Result<Vec<Outcome>, Fault> {
+    let log_id = entry.log_id;
+    applied.last_log_id = Some(log_id);
+    match entry.payload {
+        Payload::Blank => Ok(Vec::new()),
+        Payload::Normal(batch) => apply_entry(state, log_id.index, &batch.0, trust, verifier),
+        Payload::Membership(members) => {
+            applied.membership = StoredMembership::new(Some(log_id), members);
+            Ok(Vec::new())
         }
     }
 }

@@ -50,6 +50,12 @@ impl Identity {
         Self { node: node.get(), ..self.clone() }
     }
 
+    /// Describes the node that begins a later life of the same cluster.
+    pub(crate) fn in_life(&self, incarnation: Incarnation, node: NodeId) -> Self {
+        let (incarnation, node) = (incarnation.get(), node.get());
+        Self { node, incarnation, genesis_node: node, ..self.clone() }
+    }
+
     /// Returns the cluster.
     pub(crate) fn cluster(&self) -> anyhow::Result<ClusterId> {
         self.cluster.parse().context("cluster")
@@ -77,6 +83,8 @@ impl Identity {
         if let Some(expected) = cluster.filter(|expected| *expected != found) {
             bail!("it belongs to cluster {found}, and node.cluster-id is {expected}");
         }
+        // The pass of a life that has ended says nothing of this one.
+        let pass = pass.filter(|pass| pass.identity.incarnation >= self.incarnation);
         let Some(Pass { identity: passed, .. }) = pass else { return Ok(()) };
         if (&passed.cluster, passed.node) != (&self.cluster, self.node) {
             bail!(
@@ -238,6 +246,12 @@ impl DataDir {
         self.write("identity.toml", text.as_bytes())
     }
 
+    /// Makes what was moved in the folder durable.
+    pub(crate) fn sync(&self) -> anyhow::Result<()> {
+        let synced = std::fs::File::open(&self.0).and_then(|folder| folder.sync_all());
+        synced.with_context(|| format!("cannot sync {}", self.0.display()))
+    }
+
     /// Writes a file of the node so that it is there whole or not at all, mode 0600.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         let (path, fresh) = (self.path(name), self.path(&format!("{name}.new")));
@@ -251,7 +265,7 @@ impl DataDir {
             file.write_all(bytes)?;
             file.sync_all()?;
             std::fs::rename(&fresh, &path)?;
-            std::fs::File::open(&self.0)?.sync_all()
+            std::fs::File::open(path.parent().expect("it lies in the folder"))?.sync_all()
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }

@@ -3,6 +3,7 @@
 mod clock;
 mod config;
 mod identity;
+mod lives;
 mod metrics;
 mod node;
 mod offline;
@@ -58,6 +59,11 @@ enum Command {
     OperatorApprove(offline::operator::OperatorApprove),
     /// Opens a recovery bundle with operators' keys and compares the root key's check value.
     RecoveryVerify(offline::recovery::RecoveryVerify),
+    /// Ends the present life of the cluster on this node, which is stopped, and begins the next one here or makes
+    /// room for it.
+    RecoverApply(offline::recover::RecoverApply),
+    /// Lists the changes in the log of a lost node that the recovered cluster does not have.
+    RecoverExport(offline::export::RecoverExport),
     /// Checks the audit log in a node's folder.
     AuditVerify(offline::audit::AuditVerify),
     /// Checks every cryptographic primitive against published answers.
@@ -94,6 +100,8 @@ fn act(command: Command) -> anyhow::Result<()> {
         Command::OperatorKey(command) => command.run(),
         Command::OperatorApprove(command) => command.run(),
         Command::RecoveryVerify(command) => command.run(),
+        Command::RecoverApply(command) => command.run(),
+        Command::RecoverExport(command) => command.run(),
         Command::AuditVerify(command) => command.run(),
         Command::SelfTest => {
             self_test()?;

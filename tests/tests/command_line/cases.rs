@@ -105,6 +105,11 @@ pub(crate) const CASES: &[Case] = &[
     one("audit verify", "{audit}").refuses("{folder}/none", 1, "cannot be checked"),
     one("recovery verify", "{bundle} --identity {operator-key} --identity {other-operator-key}")
         .refuses("{message} --identity {operator-key}", 1, "no recovery bundle"),
+    // Nothing is lost here. What they do is done by the test `recovery` and by the book for the night.
+    other("recover plan").refuses("--zone a", 1, "twinkeep doctor"),
+    other("recover apply").refuses("{message} --approval x", 1, "is no approval"),
+    other("recover override").refuses("--socket {folder}/none", 1, "--yes"),
+    other("recover export").refuses("--config {folder}/none {message}", 1, "No such file"),
     one("context set", "test-{n} --endpoint 127.0.0.1:1").refuses("dev --endpoint 127.0.0.1:1", 1, "another name"),
     one("context list", "").refuses("--config {folder}/none", 1, "No such file"),
     one("context use", "test-{n}").refuses("none", 1, "twinkeep context list"),

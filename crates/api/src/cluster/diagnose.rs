@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use twinkeep_core::record::{ClusterRecord, ClusterVersion, Record as _};
+use twinkeep_core::recovery::LastEntry;
 use twinkeep_pki::certificate::end_unix;
 use twinkeep_proto::v1;
 
@@ -46,9 +47,16 @@ impl Handle<op::Diagnose> for Cluster {
             operators: u32::try_from(record.operators.len()).unwrap_or(u32::MAX),
             dev: record.dev,
             majority_zone: record.preferred_zone.map(|zone| zone.to_string()).unwrap_or_default(),
+            log_end: machine.log_end.map(log_end),
+            takes_part: machine.takes_part,
+            node_public_key: machine.public_key.into(),
             state_index: 0,
         })
     }
+}
+
+fn log_end(LastEntry { term, leader, index }: LastEntry) -> v1::LogEnd {
+    v1::LogEnd { term, leader_node_id: leader, index }
 }
 
 fn peer(peer: PeerDiagnosis) -> v1::PeerDiagnosis {

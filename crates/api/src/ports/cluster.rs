@@ -10,6 +10,7 @@ use twinkeep_core::clock::UnixMs;
 use twinkeep_core::id::NodeId;
 use twinkeep_core::name::{CallerName, ZoneName};
 use twinkeep_core::outcome::Refusal;
+use twinkeep_core::recovery::LastEntry;
 use twinkeep_core::topology::NodeRole;
 use zeroize::Zeroizing;
 
@@ -199,6 +200,12 @@ pub struct Diagnosis {
     pub peers: Vec<PeerDiagnosis>,
     /// Its own certificates.
     pub certificates: Vec<Certificate>,
+    /// The last entry of its log; `None` while that is empty.
+    pub log_end: Option<LastEntry>,
+    /// Whether it takes part in votes and acknowledgements.
+    pub takes_part: bool,
+    /// Its public key, a DER-encoded `SubjectPublicKeyInfo`.
+    pub public_key: Vec<u8>,
 }
 
 /// What a node has heard of another one.

@@ -10,8 +10,11 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
+use twinkeep_core::record::NodeRecord;
+use twinkeep_core::topology::NodeRole;
 use twinkeep_proto::peer::v1 as pb;
 
+use super::company::Company;
 use super::floor::{Verdict, judge};
 use super::phase::Phase;
 use super::shown::{Acknowledged, Shown, Start};
@@ -25,6 +28,10 @@ const RETRY: Duration = Duration::from_millis(20);
 const ANSWER_MAX: Duration = Duration::from_millis(300);
 /// How often a node that takes part above a floor looks whether it has reached it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// Pause before a node that has answered is asked again, while company is missing.
+const COMPANY_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a node waits for company before it says so.
+const COMPANY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a node that hears from a quorum less itself alone waits for more: a zone may be lost.
 const BARE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -36,6 +43,8 @@ struct Answer {
     shown: Shown,
     acknowledged: Option<Acknowledged>,
     membership: Option<StoredMembership>,
+    /// Whether it takes part itself.
+    vouches: bool,
 }
 
 /// What has been heard since this start was announced under its present number.
@@ -46,6 +55,7 @@ struct Heard {
     newer: BTreeMap<u64, StoredMembership>,
     /// Since when a quorum less this node has answered.
     bare_since: Option<Instant>,
+    company: Company,
 }
 
 impl Heard {
@@ -75,13 +85,13 @@ impl Shared {
             self.enter(Phase::Full);
             return Ok(());
         }
-        let mut heard = Heard::default();
+        let mut heard = self.heard_nobody();
         let mut asked: BTreeSet<u64> = BTreeSet::new();
         let mut asking = FuturesUnordered::new();
         loop {
             for node in voters(&heard.sets(&own)) {
                 if node != self.me.node.get() && asked.insert(node) {
-                    asking.push(self.ask_until_answered(node, &own));
+                    asking.push(self.ask_until_answered(node, &own, Duration::ZERO));
                 }
             }
             let answer = tokio::select! {
@@ -97,11 +107,17 @@ impl Shared {
                 if answer.newest > own_start.number {
                     // Those who answered before know of a lower number than the one to come.
                     self.boot.ledger.rise_above(answer.newest, own_start.shown);
-                    (heard, asked) = Default::default();
+                    (heard, asked) = (self.heard_nobody(), BTreeSet::new());
                     asking.clear();
                     continue;
                 }
                 heard.answers.insert(answer.node, answer.shown);
+                if let Some(record) = self.roster.living(answer.node).filter(is_data) {
+                    heard.company.meet(record.placement.zone, answer.vouches);
+                }
+                if !self.has_company(&heard, &own) {
+                    asking.push(self.ask_until_answered(answer.node, &own, COMPANY_INTERVAL));
+                }
                 let is_newer = |m: &StoredMembership| m.log_id() > own.log_id();
                 if let Some(newer) = answer.membership.filter(is_newer) {
                     heard.newer.insert(answer.node, newer);
@@ -131,9 +147,37 @@ impl Shared {
                 floor
             }
         };
+        if !self.has_company(heard, own) {
+            self.say_that_company_is_missing(began);
+            return Ok(false);
+        }
         let is_full = floor.is_reached_by(&self.boot.shown()?);
         self.enter(if is_full { Phase::Full } else { Phase::Above(floor) });
         Ok(is_full)
+    }
+
+    fn heard_nobody(&self) -> Heard {
+        let own = self.roster.living(self.me.node.get()).filter(is_data);
+        let company = Company::of(own.map(|record| record.placement.zone));
+        Heard { company, ..Heard::default() }
+    }
+
+    /// Tells whether this node has met whom it has to.
+    fn has_company(&self, heard: &Heard, own: &StoredMembership) -> bool {
+        let voters = voters(&heard.sets(own));
+        let records = voters.into_iter().filter_map(|node| self.roster.living(node));
+        let zones = records.filter(is_data).map(|record| record.placement.zone).collect();
+        heard.company.suffices(&zones) || self.boot.may_go_alone() || !self.needs_company()
+    }
+
+    fn say_that_company_is_missing(&self, began: Instant) {
+        if began.elapsed() > COMPANY_PATIENCE && self.boot.says_it_once() {
+            tracing::warn!(
+                "this node does not take part: since it started it has met no data node of another zone, and none of \
+                 its own that has been going on; start the other zone, or, if it is lost and nobody has recovered the \
+                 cluster without this node, type `twinkeep recover override --socket <data folder>/admin.sock`"
+            );
+        }
     }
 
     fn enter(&self, phase: Phase) {
@@ -156,9 +200,11 @@ impl Shared {
         &'a self,
         node: u64,
         own: &StoredMembership,
+        after: Duration,
     ) -> impl Future<Output = Answer> + use<'a> {
         let contact = own.membership().get_node(&node).cloned();
         async move {
+            sleep(after).await;
             let peer = self.links.peer(node, contact.as_ref());
             loop {
                 if let Ok(Some(answer)) = timeout(ANSWER_MAX, self.ask(&peer)).await {
@@ -180,7 +226,8 @@ impl Shared {
             // Software before the handshake knows nothing. That is enough until an operator says otherwise.
             Err(status) if status.code() == Code::Unimplemented && !self.has_handshake() => {
                 let (newest, shown) = (0, Shown::default());
-                return Some(Answer { node, newest, shown, acknowledged: None, membership: None });
+                let (acknowledged, membership, vouches) = (None, None, false);
+                return Some(Answer { node, newest, shown, acknowledged, membership, vouches });
             }
             Err(status) => {
                 tracing::debug!(peer = node, %status, "no answer to the announced start");
@@ -206,8 +253,13 @@ impl Shared {
             None
         };
         let shown = shown_in(answer.shown)?;
-        Ok(Answer { node, newest: answer.newest, shown, acknowledged, membership })
+        let (newest, vouches) = (answer.newest, answer.vouches);
+        Ok(Answer { node, newest, shown, acknowledged, membership, vouches })
     }
+}
+
+fn is_data(record: &NodeRecord) -> bool {
+    record.role == NodeRole::Data
 }
 
 fn voters(sets: &[&BTreeSet<u64>]) -> BTreeSet<u64> {

@@ -16,10 +16,14 @@
 //!   less than anybody remembers is refused for good: it joins again as a fresh node. A leader that has counted
 //!   what such a node no longer has counts nothing more and hands over.
 //!
+//! - A zone that was given up and whose cluster was recovered without it must not come back and go on as if nothing had
+//!   happened. So a node that starts takes part only in company that was there all the time ([`company`]).
+//!
 //! What cannot be noticed: all disks that remember going back together, and a disk that went back by less
 //! than one heartbeat while every node that counted its acknowledgement is lost. The gate of the zones waits for
 //! two voters outside the leader's zone because of the second.
 
+mod company;
 mod floor;
 mod handshake;
 mod ledger;

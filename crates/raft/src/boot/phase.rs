@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use openraft::raft::{VoteRequest, VoteResponse};
 use tokio::sync::watch;
@@ -59,11 +60,31 @@ pub(crate) struct Boot {
     pub(crate) ledger: Ledger,
     pub(super) log: LogStore,
     phase: watch::Sender<Phase>,
+    /// Whether an operator has said that this node may do without company.
+    goes_alone: AtomicBool,
+    /// Whether it was said that company is missing.
+    has_said_it: AtomicBool,
 }
 
 impl Boot {
     pub(crate) fn new(ledger: Ledger, log: LogStore) -> Arc<Self> {
-        Arc::new(Self { ledger, log, phase: watch::Sender::new(Phase::Waiting) })
+        let phase = watch::Sender::new(Phase::Waiting);
+        let (goes_alone, has_said_it) = Default::default();
+        Arc::new(Self { ledger, log, phase, goes_alone, has_said_it })
+    }
+
+    /// Lets this node take part without company ([`super::company`]), until it starts again.
+    pub(crate) fn go_alone(&self) {
+        self.goes_alone.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells whether nobody has asked this before.
+    pub(super) fn says_it_once(&self) -> bool {
+        !self.has_said_it.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn may_go_alone(&self) -> bool {
+        self.goes_alone.load(Ordering::SeqCst)
     }
 
     /// Takes over the starts that a peer knows of.

@@ -52,6 +52,7 @@ use crate::config::Config;
 use crate::freshness::{self, Freshness, Granted};
 use crate::lease::{Lease, Leases};
 use crate::observe::observe;
+use crate::rebirth::End;
 use crate::replication::Replication;
 use crate::roster::Roster;
 use crate::signing::CommandSigner;
@@ -170,6 +171,11 @@ impl Shared {
     /// Tells whether the cluster is at a version with the boot handshake, as far as this node has applied.
     pub(crate) fn has_handshake(&self) -> bool {
         self.replication.applied().borrow().has_handshake
+    }
+
+    /// Tells whether a node that starts needs company ([`crate::boot`]).
+    pub(crate) fn needs_company(&self) -> bool {
+        self.replication.applied().borrow().needs_company && !cfg!(twinkeep_break = "company")
     }
 
     /// Returns the membership that counts at this node, as it travels.
@@ -310,6 +316,21 @@ impl Node {
     #[must_use]
     pub fn takes_part(&self) -> bool {
         self.shared.boot.takes_part()
+    }
+
+    /// Lets this node take part, until it starts again, though it has met nobody who would know of a recovery: an
+    /// operator says that there was none without this node.
+    pub fn go_alone(&self) {
+        self.shared.boot.go_alone();
+        tracing::warn!("an operator lets this node take part without company");
+    }
+
+    /// Returns where this node's disk ends: its last vote and its last entry.
+    ///
+    /// # Errors
+    /// [`std::io::Error`] when the log cannot be read.
+    pub fn end(&self) -> std::io::Result<Option<End>> {
+        Ok(End::of(&self.shared.boot.shown()?))
     }
 
     /// Returns the voting data nodes outside a zone that could lead: unsealed, and heard from within the last

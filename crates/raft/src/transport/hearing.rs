@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use openraft::raft::{VoteRequest, VoteResponse};
 use tonic::{Code, Status};
+use twinkeep_core::topology::NodeRole;
 use twinkeep_proto::peer::v1 as pb;
 
 use super::admission::malformed;
@@ -117,6 +118,7 @@ impl PeerServer {
             acknowledged: known.map(|known| wire::acknowledged_out(node, &known)),
             membership,
             membership_log_id,
+            vouches: self.shared.role == NodeRole::Data && boot.takes_part(),
         })
     }
 }

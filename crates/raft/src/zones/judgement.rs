@@ -78,6 +78,7 @@ mod tests {
         Applied {
             has_modes: true,
             has_handshake: true,
+            needs_company: false,
             mode,
             revision: None,
             since_ms: 0,

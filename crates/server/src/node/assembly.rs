@@ -14,10 +14,12 @@ use twinkeep_keyring::CommandVerifier;
 use twinkeep_pki::certificate::SpkiSha256;
 use twinkeep_pki::tls::PeerTls;
 use twinkeep_pki::{Credential, Limits, PeerTrust, incoming, pem};
+use twinkeep_proto::peer::v1::fence_service_server::FenceServiceServer;
 use twinkeep_proto::peer::v1::join_service_server::JoinServiceServer;
 use twinkeep_raft::{Me, Node, Parts, ProposalQueue, Roster, Stores, TlsWire};
 use twinkeep_storage::{LogDb, SnapshotStore, StateDb};
 
+use super::fence::FenceDesk;
 use super::join_desk::JoinDesk;
 use super::possession::Possession;
 use crate::clock::{SystemClock, boot_id};
@@ -46,6 +48,8 @@ pub(crate) struct Assembly {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) credential: Arc<Credential>,
     pub(crate) tls: PeerTls,
+    /// Cancelled when this node has learned that the cluster was recovered without it.
+    pub(crate) fenced: CancellationToken,
     /// Cancelled when the peer port has closed: without it nobody may count on this node.
     pub(crate) peer_port_closed: CancellationToken,
     started: Once,
@@ -87,6 +91,7 @@ pub(crate) async fn assemble(
         roster: Arc::clone(&roster),
         state: Arc::clone(&state),
         clock: Arc::clone(&clock),
+        incarnation,
     };
     let root = std::fs::read(data.path("node-root.pem")).context("cannot read node-root.pem")?;
     let roots = pem::read_certificates(&root).context("node-root.pem holds no certificate")?;
@@ -127,10 +132,11 @@ pub(crate) async fn assemble(
         clock,
         credential,
         tls: tls.clone(),
+        fenced: CancellationToken::new(),
         peer_port_closed: CancellationToken::new(),
         started: Once::new(),
     };
-    serve_peers(config, &assembly, &tls).await?;
+    serve_peers(config, data, &assembly, &tls).await?;
     Ok(assembly)
 }
 
@@ -203,7 +209,12 @@ fn raft_config(config: &Config) -> twinkeep_raft::Config {
 }
 
 /// Opens the peer port and serves it until the process ends.
-async fn serve_peers(config: &Config, assembly: &Assembly, tls: &PeerTls) -> anyhow::Result<()> {
+async fn serve_peers(
+    config: &Config,
+    data: &DataDir,
+    assembly: &Assembly,
+    tls: &PeerTls,
+) -> anyhow::Result<()> {
     let address = config.node.peer_address;
     let listener = TcpListener::bind(address)
         .await
@@ -213,7 +224,8 @@ async fn serve_peers(config: &Config, assembly: &Assembly, tls: &PeerTls) -> any
         .tcp_nodelay(true)
         .layer(option_layer(TraceCalls::of(config, Begin::Never)))
         .add_service(assembly.node().peer_service())
-        .add_service(JoinServiceServer::new(JoinDesk::new(assembly)));
+        .add_service(JoinServiceServer::new(JoinDesk::new(assembly)))
+        .add_service(FenceServiceServer::new(FenceDesk::new(data, assembly)));
     let closed = assembly.peer_port_closed.clone();
     tokio::spawn(async move {
         // Also when it panics.
@@ -224,17 +236,18 @@ async fn serve_peers(config: &Config, assembly: &Assembly, tls: &PeerTls) -> any
     Ok(())
 }
 
-/// Trusts recorded members, and admitted keys so far as they may knock: what an admitted key may call is
-/// `Join` alone, for the roster does not know it.
+/// Trusts recorded members, and two kinds of others so far as they may knock, for the roster does not know them: what an
+/// admitted key may call is `Join` alone, and a node of a later life may tell of the recovery, which proves itself.
 struct KnownOrAdmitted {
     roster: Arc<Roster>,
     state: Arc<StateDb>,
     clock: Arc<dyn Clock>,
+    incarnation: Incarnation,
 }
 
 impl PeerTrust for KnownOrAdmitted {
     fn trusts(&self, node: NodeId, incarnation: Incarnation, spki_sha256: &SpkiSha256) -> bool {
-        if self.roster.trusts(node, incarnation, spki_sha256) {
+        if self.roster.trusts(node, incarnation, spki_sha256) || incarnation > self.incarnation {
             return true;
         }
         let admission = Admission::load(&self.state.latest(), spki_sha256);

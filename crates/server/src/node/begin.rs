@@ -31,7 +31,8 @@ use twinkeep_keyring::{
 use twinkeep_pki::{Authority, Callers, Endpoints, Nodes, PublicKey, Validity, pem};
 use twinkeep_proto::local::v1::local_service_server::{LocalService, LocalServiceServer};
 use twinkeep_proto::local::v1::{
-    InitRequest, InitResponse, UnsealRequest, UnsealResponse, init_request,
+    GoAloneRequest, GoAloneResponse, InitRequest, InitResponse, UnsealRequest, UnsealResponse,
+    init_request,
 };
 use twinkeep_raft::Contact;
 use twinkeep_sysmem::Arena;
@@ -111,8 +112,19 @@ impl LocalService for BeginDesk {
     }
 
     async fn unseal(&self, _: Request<UnsealRequest>) -> Result<Response<UnsealResponse>, Status> {
-        Err(Status::failed_precondition("there is no cluster yet; begin it with `twinkeep init`"))
+        Err(no_cluster())
     }
+
+    async fn go_alone(
+        &self,
+        _: Request<GoAloneRequest>,
+    ) -> Result<Response<GoAloneResponse>, Status> {
+        Err(no_cluster())
+    }
+}
+
+fn no_cluster() -> Status {
+    Status::failed_precondition("there is no cluster yet; begin it with `twinkeep init`")
 }
 
 /// A checked request.

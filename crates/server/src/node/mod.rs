@@ -12,12 +12,13 @@ mod begin;
 mod caller_threads;
 mod desk_client;
 mod endpoint;
+mod fence;
 mod join;
 mod join_desk;
+mod local_desk;
 pub(crate) mod possession;
 mod renewal;
 mod serve;
-mod unseal_desk;
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -27,13 +28,18 @@ use twinkeep_pki::{PrivateKey, pem};
 
 use crate::config::{Config, Role};
 use crate::identity::{DataDir, Pass};
+use crate::lives;
 use crate::telemetry::Telemetry;
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn run(config: Config, telemetry: &Telemetry) -> anyhow::Result<()> {
     let data = DataDir::open(&config.node.data_dir)?;
-    let pass = config.join.pass_file.as_deref().filter(|path| path.exists()).map(Pass::load);
-    if let Some(identity) = data.identity()? {
+    let identity = data.identity()?;
+    lives::check(&data, identity.as_ref())?;
+    // A pass of a recovery is newer than the one that the node first joined with.
+    let paths = [Some(data.path(lives::RECOVERY_PASS)), config.join.pass_file.clone()];
+    let pass = paths.into_iter().flatten().find(|path| path.exists()).map(|path| Pass::load(&path));
+    if let Some(identity) = identity {
         // The pass has done its work: one that is damaged meanwhile keeps no node from starting.
         let pass = pass.and_then(Result::ok);
         identity.check_expected(config.cluster_id()?, pass.as_ref()).with_context(|| {

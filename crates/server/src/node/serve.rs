@@ -24,10 +24,10 @@ use zeroize::Zeroizing;
 
 use super::assembly::Assembly;
 use super::renewal::Renewal;
-use super::unseal_desk;
-use super::{caller_threads, endpoint};
+use super::{caller_threads, endpoint, fence, local_desk};
 use crate::config::{Config, Role};
 use crate::identity::{DataDir, check_private};
+use crate::lives;
 use crate::metrics;
 use crate::ports::cluster::{Cluster, watch_topology};
 use crate::ports::diagnosis::Diagnostics;
@@ -55,7 +55,9 @@ pub(crate) async fn serve(
     let assembly = Arc::new(assembly);
     metrics::of_node(&telemetry.scrape, &assembly, config.node.role);
     assembly.run();
+    local_desk::open(data, &assembly, config.node.role)?;
     tokio::spawn(renewal(config, data, &assembly).of_node());
+    tokio::spawn(fence::tell_the_lost(Arc::clone(&assembly)));
     let node = assembly.node().clone();
     let stop = CancellationToken::new();
     let work = async {
@@ -70,6 +72,10 @@ pub(crate) async fn serve(
     tokio::pin!(work);
     tokio::select! {
         () = assembly.peer_port_closed.cancelled() => bail!("the peer port has closed; see above"),
+        () = assembly.fenced.cancelled() => {
+            lives::check(data, None)?;
+            bail!("this node was given up");
+        }
         fatal = node.fatal() => bail!("{fatal}; the process ends so that nobody counts on this node"),
         ended = &mut work => return ended.context("the endpoint has closed"),
         () = told_to_stop() => tracing::info!("told to stop; handing over"),
@@ -153,10 +159,13 @@ async fn serve_callers(
     let cluster = cluster?;
     unseal(config, assembly, root).await?;
     if endpoint::needs_key(config, data, assembly) {
-        let unsealed = unseal_desk::wait(data, Arc::clone(&assembly.unsealer));
-        match stop.run_until_cancelled(unsealed).await {
-            Some(unsealed) => unsealed?,
-            None => return Ok(()),
+        tracing::warn!(
+            "the endpoint has no valid certificate, and a sealed node cannot issue one; waiting for `twinkeep unseal \
+             --socket {}`",
+            data.path("admin.sock").display()
+        );
+        if stop.run_until_cancelled(unsealed(assembly)).await.is_none() {
+            return Ok(());
         }
     }
     let credential = endpoint::credential(config, data, assembly)?;
@@ -234,6 +243,13 @@ async fn serve_callers(
     };
     audit.close().context("the audit log was not closed cleanly")?;
     served
+}
+
+/// Waits until the node has keys.
+async fn unsealed(assembly: &Assembly) {
+    while assembly.unsealer.is_sealed() {
+        sleep(HEALTH_INTERVAL).await;
+    }
 }
 
 /// Waits for the stop, and then as long as calls may take.

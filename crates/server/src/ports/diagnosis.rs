@@ -47,6 +47,10 @@ impl Diagnostics {
                 certificate("node", &self.node),
                 certificate("endpoint", &self.endpoint),
             ],
+            // A log that cannot be read ends the node, and is told there.
+            log_end: node.end().ok().flatten().map(|end| end.last),
+            takes_part: node.takes_part(),
+            public_key: self.node.public_key().map(|key| key.spki()).unwrap_or_default(),
         }
     }
 }

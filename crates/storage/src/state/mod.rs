@@ -182,6 +182,24 @@ impl StateDb {
         Checkpoint::new(&self.current().db)?.create_checkpoint(into)
     }
 
+    /// Copies the state as it is at one point in time into a new folder, for another node of the same cluster. This
+    /// one stays as it is; files that never change are shared. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the folder holds something already or a file operation fails.
+    pub fn copy_to(&self, root: &Path, identity: Identity) -> Result<Self, OpenError> {
+        disk::make_dir(root)?;
+        let folder = Folder::open(root, identity)?;
+        let first = folder.active()?;
+        self.checkpoint(&first)?;
+        for name in disk::names(&first)? {
+            disk::sync_file(&first.join(name))?;
+        }
+        disk::sync_dir(&first)?;
+        disk::sync_dir(root)?;
+        Self::open(root, identity)
+    }
+
     /// Returns what the state takes up.
     #[must_use]
     pub fn usage(&self) -> Usage {

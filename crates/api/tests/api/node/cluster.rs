@@ -15,6 +15,7 @@ use twinkeep_core::id::NodeId;
 use twinkeep_core::leadership::Leadership;
 use twinkeep_core::name::CallerName;
 use twinkeep_core::outcome::{Applied, Outcome, Refusal};
+use twinkeep_core::recovery::LastEntry;
 
 use super::{MemoryControl, START_MS, TestVault};
 
@@ -87,6 +88,9 @@ impl ClusterControl for FakeCluster {
                 software_version: "0.0.0-test".to_owned(),
             }],
             certificates: vec![Certificate { kind: "node", not_after_unix: START_MS / 1000 }],
+            log_end: Some(LastEntry { term: 3, leader: 1, index: 77 }),
+            takes_part: true,
+            public_key: vec![4; 91],
         }
     }
 
