@@ -69,6 +69,8 @@ pub(super) struct Node {
 pub(super) struct Own {
     pub(super) is_sealed: bool,
     pub(super) is_fresh: bool,
+    /// Whether it votes and acknowledges: it has met whom it has to since it started.
+    pub(super) takes_part: bool,
     pub(super) version: String,
     /// The newest cluster version that it understands.
     pub(super) cluster_version_max: u32,

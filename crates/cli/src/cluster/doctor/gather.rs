@@ -97,6 +97,7 @@ fn own(answer: &v1::DiagnoseResponse) -> Own {
     Own {
         is_sealed: answer.sealed,
         is_fresh: answer.state_fresh,
+        takes_part: answer.takes_part,
         version: answer.software_version.clone(),
         cluster_version_max: answer.cluster_version_max,
         may_be_paused: answer.pauses_unknown,

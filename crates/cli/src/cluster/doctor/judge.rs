@@ -149,6 +149,14 @@ fn of_machine(id: u64, own: &Own) -> Vec<Finding> {
         let text = format!("node {id} is sealed: it uses no key and cannot lead");
         found.push(warning("node-sealed", text, "`twinkeep unseal`"));
     }
+    if !own.takes_part {
+        let text = format!(
+            "node {id} does not vote: since it started it has not met enough others, or none who was there all the time"
+        );
+        let way_out = "start the other zone; if that is lost and nobody has recovered the cluster without this node, on its \
+                       machine `twinkeep recover override`, see operations.md, a zone and the witness";
+        found.push(warning("takes-no-part", text, way_out));
+    }
     if !own.is_fresh {
         let text = format!(
             "node {id} has heard from no leader for longer than a freshness lease: it does not learn what is disabled"

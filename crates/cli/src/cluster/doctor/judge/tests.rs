@@ -20,6 +20,7 @@ fn own() -> Own {
     Own {
         is_sealed: false,
         is_fresh: true,
+        takes_part: true,
         version: "0.1.0".to_owned(),
         cluster_version_max: 2,
         may_be_paused: false,
@@ -183,6 +184,11 @@ fn node_that_nobody_knows_of() {
 #[test]
 fn sealed_node() {
     assert_eq!(found(|facts| own_of(facts, 2).is_sealed = true), ["node-sealed"]);
+}
+
+#[test]
+fn node_that_waits_for_company() {
+    assert_eq!(found(|facts| own_of(facts, 2).takes_part = false), ["takes-no-part"]);
 }
 
 #[test]
