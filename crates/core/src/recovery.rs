@@ -133,6 +133,9 @@ pub enum Unfit {
     /// Nobody goes on.
     #[error("the order names no survivor")]
     NoSurvivor,
+    /// More nodes go on, or are lost, than a cluster can have.
+    #[error("the order names more than {} nodes", RecoveryOrder::NODES_MAX)]
+    TooManyNodes,
     /// A node is named twice, or as lost and as a survivor.
     #[error("the order names node {0} twice")]
     NamedTwice(NodeId),
@@ -154,6 +157,9 @@ impl RecoveryOrder {
     /// Longest life of an order, in milliseconds: a day.
     pub const LIFE_MAX_MS: u64 = 24 * 3600 * 1000;
 
+    /// Most nodes that go on, and most that are lost.
+    pub const NODES_MAX: usize = 255;
+
     /// Returns the life that begins.
     #[must_use]
     pub fn begins(&self) -> Option<Incarnation> {
@@ -163,7 +169,7 @@ impl RecoveryOrder {
     /// Returns the exact bytes that are signed.
     ///
     /// # Panics
-    /// When more than 255 nodes go on or are lost; [`Self::check`] and the order's file refuse them before.
+    /// When more than 255 nodes go on or are lost; [`Self::check_signed`] and the order's file refuse them before.
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
         let count = |len: usize| u8::try_from(len).expect("a cluster has at most 255 nodes");
@@ -208,6 +214,9 @@ impl RecoveryOrder {
 
     /// Refuses an order without survivors or with a node that is named twice, by its former or its new id.
     fn check_names(&self) -> Result<(), Unfit> {
+        if self.survivors.len().max(self.lost.len()) > Self::NODES_MAX {
+            return Err(Unfit::TooManyNodes);
+        }
         let former = self.survivors.iter().map(|survivor| survivor.former);
         let new = self.survivors.iter().map(|survivor| survivor.node);
         let mut seen = BTreeSet::new();

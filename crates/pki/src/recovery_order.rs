@@ -64,8 +64,6 @@ struct Going {
 impl RecoveryOrderFile {
     /// Longest text, in bytes.
     pub const BYTES_MAX: usize = 64 << 10;
-    /// Most nodes that go on or are lost.
-    const NODES_MAX: usize = 255;
 
     /// Puts an order and the keys of its survivors together, in the same order.
     ///
@@ -75,7 +73,7 @@ impl RecoveryOrderFile {
     pub fn new(order: RecoveryOrder, keys: Vec<PublicKey>) -> Result<Self, OrderError> {
         date_time(order.expires_ms)?;
         date_time(order.complete_until_ms)?;
-        if order.survivors.len() > Self::NODES_MAX || order.lost.len() > Self::NODES_MAX {
+        if order.survivors.len().max(order.lost.len()) > RecoveryOrder::NODES_MAX {
             return Err(wrong("survivor", "more than 255 nodes"));
         }
         let digests = order.survivors.iter().map(|survivor| survivor.spki_sha256);

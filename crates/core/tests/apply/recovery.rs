@@ -223,6 +223,10 @@ fn order_that_does_not_fit_the_cluster_is_refused_by_its_node() {
     assert_eq!(tried(|o| o.survivors[1].node = id(101)), Unfit::NamedTwice(id(101)));
     assert_eq!(tried(|o| o.survivors.clear()), Unfit::NoSurvivor);
     assert_eq!(tried(|o| o.survivors[1].spki_sha256 = [9; 32]), Unfit::NotFit(id(4)));
+    // It cannot even be signed.
+    let mut many = good.clone();
+    many.lost = (1..=256).map(id).collect();
+    assert_eq!(refused(&many, &[], NOW_MS), Unfit::TooManyNodes);
     // A witness has the log, and cannot bring a state.
     let witness = tried(|o| {
         o.lost = vec![id(1), id(2)];
