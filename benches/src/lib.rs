@@ -3,12 +3,14 @@
 //! Absolute rates drift between machines and hours, so every figure with a target is a ratio of two things
 //! that were measured in turns, A B A B. [`system`] pins processes to cores and reads what the kernel says
 //! of them, [`load`] sends calls and times them, [`servers`] starts what is measured, [`cells`] says what is
-//! compared with what. [`failover`] is a program of its own, which loses zones. `docs/performance.md` tells how to read the result.
+//! compared with what. [`failover`] is a program of its own, which loses zones. `docs/performance.md` and
+//! `docs/failover.md` tell how to read the results.
 
 mod bench;
 mod cells;
 mod compare;
 mod failover;
+mod ledger;
 mod load;
 mod picture;
 mod profile;
