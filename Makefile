@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/twinkeep/target
 RUNS ?= 100
 BIN := $(CARGO_TARGET_DIR)/release
 .DEFAULT_GOAL := help
-.PHONY: help build run down demo bench bench-failover flamegraphs test negative-controls fix screenshots
+.PHONY: help build run down demo bench bench-failover bench-learners flamegraphs test negative-controls fix screenshots
 
 help: ## Lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ bench: build ## Measures a cluster beside its yardsticks (7 minutes), writes rep
 bench-failover: build ## Loses zones 100 times each way, as root (an hour; it can be interrupted); RUNS=n for fewer
 	@scripts/setup bench
 	@$(BIN)/twinkeep-failover --runs $(RUNS) $(BENCH)
+
+bench-learners: build ## Measures what 0, 2 and 4 serving learners add, as root (7 minutes; it can be interrupted)
+	@scripts/setup bench
+	@$(BIN)/twinkeep-learners $(BENCH)
 
 flamegraphs: build ## Draws where the time goes in each benchmark into docs/img (needs perf, as root)
 	@scripts/setup bench

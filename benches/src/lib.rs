@@ -3,12 +3,15 @@
 //! Absolute rates drift between machines and hours, so every figure with a target is a ratio of two things
 //! that were measured in turns, A B A B. [`system`] pins processes to cores and reads what the kernel says
 //! of them, [`load`] sends calls and times them, [`servers`] starts what is measured, [`cells`] says what is
-//! compared with what. [`failover`] is a program of its own, which loses zones. `docs/performance.md` tells how to read the result.
+//! compared with what. [`failover`] is a program of its own, which loses zones, and so is [`learners`], which adds nodes.
+//! `docs/performance.md`, `docs/failover.md` and `docs/learners.md` tell how to read the results.
 
 mod bench;
 mod cells;
 mod compare;
 mod failover;
+mod learners;
+mod ledger;
 mod load;
 mod picture;
 mod profile;
@@ -29,6 +32,7 @@ mod proto {
 }
 
 pub use failover::{FailoverOptions, NoNamespaces, run_failover};
+pub use learners::{LearnersOptions, NoQuotas, run_learners};
 pub use run::{Options, run};
 pub use servers::echo_service::{Arguments as EchoArguments, run as run_echo};
 pub use servers::softhsm::{Arguments as SofthsmArguments, run as run_softhsm};

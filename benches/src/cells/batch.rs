@@ -21,10 +21,7 @@ const IN_FLIGHT: Load = Load::Unary(16);
 /// Batches beside the bare envelope, and beside an echo of their length.
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let key_id = bench.nodes.cluster().first_key()?;
-    let request = v1::EncryptBatchRequest {
-        items: (0..ITEMS).map(|_| requests::encrypt(&key_id, SIZE)).collect(),
-        ..v1::EncryptBatchRequest::default()
-    };
+    let request = requests::encrypt_batch(&key_id, SIZE, ITEMS as usize);
     let server = bench.nodes.server(&bench.follower, APP)?;
     let Pair { ours, echo } =
         pair::<v1::EncryptBatchResponse>(bench, server, ENCRYPT_BATCH, &request, IN_FLIGHT).await?;

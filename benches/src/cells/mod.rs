@@ -8,7 +8,7 @@ mod hotpath;
 mod library;
 mod overload;
 mod peers;
-mod requests;
+pub(crate) mod requests;
 mod sign;
 mod stream;
 mod unary;

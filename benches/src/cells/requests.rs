@@ -23,6 +23,8 @@ pub(crate) const CREATE_KEY: &str = "/twinkeep.v1.KeyService/CreateKey";
 const CALL_IDS: u64 = 4096;
 /// What the field with an error opens with: number 15, a message.
 const ERROR_TAG: u8 = 0x7a;
+/// What a result of a batch opens with, and an answer within it.
+const RESULT_TAG: u8 = 0x0a;
 
 /// Asks to encrypt so many bytes.
 pub(crate) fn encrypt(key_id: &str, bytes: usize) -> v1::EncryptRequest {
@@ -33,6 +35,12 @@ pub(crate) fn encrypt(key_id: &str, bytes: usize) -> v1::EncryptRequest {
         plaintext,
         ..v1::EncryptRequest::default()
     }
+}
+
+/// Asks to encrypt so many bytes, so many times.
+pub(crate) fn encrypt_batch(key_id: &str, bytes: usize, items: usize) -> v1::EncryptBatchRequest {
+    let items = std::iter::repeat_with(|| encrypt(key_id, bytes)).take(items).collect();
+    v1::EncryptBatchRequest { items, ..v1::EncryptBatchRequest::default() }
 }
 
 /// Asks to decrypt.
@@ -97,6 +105,39 @@ pub(crate) fn stream_refusal(message: &[u8]) -> Option<(u32, String)> {
     }
 }
 
+/// Tells an answer to a batch in which an item was refused, by the code and text of the first one.
+///
+/// Decoding all items would cost the load generator as much as sending them: only their first bytes are looked at.
+pub(crate) fn batch_refusal(message: &[u8]) -> Option<(u32, String)> {
+    let mut rest = message;
+    // Results have the number 1 and are messages; so has the answer within a result, and an error the number 2.
+    while let Some(result) = rest.strip_prefix(&[RESULT_TAG]) {
+        let (len, body) = length(result)?;
+        if body.first() != Some(&RESULT_TAG) {
+            return Some(first_error(message));
+        }
+        rest = body.get(len..)?;
+    }
+    None
+}
+
+/// Reads a length, as protobuf writes it.
+fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut rest = bytes;
+    let len = prost::encoding::decode_varint(&mut rest).ok()?;
+    Some((usize::try_from(len).ok()?, rest))
+}
+
+fn first_error(message: &[u8]) -> (u32, String) {
+    use v1::encrypt_result::Result as Item;
+    let answer = v1::EncryptBatchResponse::decode(message).unwrap_or_default();
+    let error = answer.results.into_iter().find_map(|result| match result.result {
+        Some(Item::Error(error)) => Some((u32::try_from(error.code).unwrap_or(2), error.message)),
+        _ => None,
+    });
+    error.unwrap_or((2, "an item has no result".to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use prost::Message;
@@ -115,5 +156,26 @@ mod tests {
         let error = v1::CallError { code: 8, message: "busy".to_owned(), retry_after_ms: 1 };
         let refused = answer(Answer::Error(error)).encode_to_vec();
         assert_eq!(stream_refusal(&refused), Some((8, "busy".to_owned())));
+    }
+
+    #[test]
+    fn refused_item_of_a_batch_is_told_from_answers() {
+        use v1::encrypt_result::Result as Item;
+        let batch = |results: Vec<Option<Item>>| {
+            let results = results.into_iter().map(|result| v1::EncryptResult { result }).collect();
+            v1::EncryptBatchResponse { results, state_index: 7 }.encode_to_vec()
+        };
+        let ciphertext = Bytes::from(vec![1; 200]);
+        let sealed = || {
+            Some(Item::Ok(v1::EncryptResponse {
+                ciphertext: ciphertext.clone(),
+                ..Default::default()
+            }))
+        };
+        assert_eq!(batch_refusal(&batch(vec![sealed(), sealed()])), None);
+        let busy = v1::ItemError { code: 8, message: "busy".to_owned(), ..Default::default() };
+        let refused = batch(vec![sealed(), Some(Item::Error(busy)), sealed()]);
+        assert_eq!(batch_refusal(&refused), Some((8, "busy".to_owned())));
+        assert!(batch_refusal(&batch(vec![sealed(), None])).is_some());
     }
 }

@@ -6,7 +6,6 @@
 //! Each finished run is written down at once ([`ledger`]); the same command goes on where it was interrupted.
 
 mod etcd;
-mod ledger;
 mod load;
 mod loss;
 mod network;
@@ -17,22 +16,23 @@ mod site;
 mod summary;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use tokio::runtime;
-use twinkeep_report::Report;
 
 pub use network::NoNamespaces;
 
+use crate::ledger::{Basis, Ledger, left_in_words, unix_ms};
 use crate::run::told_to_stop;
 use etcd::Etcd;
-use ledger::{Basis, Ledger};
 use network::Network;
 use plan::Step;
 use records::{Kind, Outcome, Record};
 use site::Site;
 
+/// Name of the report and of the runs' file.
+const NAME: &str = "bench-failover";
 /// What was chosen; runs with other choices are not put together.
 const PARAMETERS: &str = "1000 calls/s in two zones, one writer, event of 2 s; form 2";
 /// Runs in a row that cannot be carried out before it gives up.
@@ -65,7 +65,7 @@ pub fn run_failover(options: &FailoverOptions) -> anyhow::Result<()> {
     let only = options.only.as_deref();
     let is_known = |only| Kind::ALL.into_iter().any(|kind| plan::is_chosen(kind, only));
     ensure!(only.is_none_or(is_known), "--only: no run has that in its name; see --help");
-    let mut ledger = Ledger::open(&options.reports, basis(options)?)?;
+    let mut ledger = Ledger::open(&options.reports, NAME, basis(options)?)?;
     let steps = plan::left(options.runs, only, &ledger);
     let measured = match steps.is_empty() {
         true => Ok(()),
@@ -80,27 +80,18 @@ pub fn run_failover(options: &FailoverOptions) -> anyhow::Result<()> {
     if missed > 0 {
         println!("{missed} of {} figures miss their targets", report.figures().len());
     }
-    let written = report.write(&options.reports, "bench-failover");
+    let written = report.write(&options.reports, NAME);
     println!("written to {}", written.context("cannot write the report")?.display());
     measured
 }
 
 fn basis(options: &FailoverOptions) -> anyhow::Result<Basis> {
-    let report = Report::new();
-    let path = twinkeep_tests::program("twinkeepd")?;
-    let program =
-        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Basis {
-        commit: report.commit().to_owned(),
-        program: format!("{:08x}", crc32c::crc32c(&program)),
-        machine: report.machine().to_owned(),
-        parameters: format!("{PARAMETERS}; messages {}", options.log_filter),
-    })
+    Basis::now(format!("{PARAMETERS}; messages {}", options.log_filter))
 }
 
 fn in_network(
     steps: &[Step],
-    ledger: &mut Ledger,
+    ledger: &mut Ledger<Record>,
     options: &FailoverOptions,
 ) -> anyhow::Result<()> {
     let network = Network::make()?;
@@ -126,7 +117,7 @@ enum Stage<'n> {
 async fn measure(
     network: &Network,
     steps: &[Step],
-    ledger: &mut Ledger,
+    ledger: &mut Ledger<Record>,
     options: &FailoverOptions,
 ) -> anyhow::Result<()> {
     let FailoverOptions { reports, log_filter, .. } = options;
@@ -148,7 +139,7 @@ async fn measure(
         let told = summary::told(&result);
         let (Step { kind, number }, took_s) = (*step, began.elapsed().as_secs_f64());
         ledger.add(Record { kind, number, ended_unix_ms: unix_ms(), took_s, result })?;
-        let left = rounded(plan::time_for(&steps[place + 1..], ledger));
+        let left = left_in_words(plan::time_for(&steps[place + 1..], ledger));
         if matches!(steps.get(place + 1), None | Some(Step { kind: Kind::EtcdDefault, .. })) {
             keep_messages(&stage, reports)?;
         }
@@ -229,22 +220,4 @@ fn keep_messages(stage: &Stage<'_>, reports: &Path) -> anyhow::Result<()> {
     }
     println!("what the nodes said is in {}", folder.display());
     Ok(())
-}
-
-/// A time in words, to half a minute.
-fn rounded(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..90 => format!("{seconds} s"),
-        seconds => format!("{} min", seconds.div_ceil(60)),
-    }
-}
-
-/// Milliseconds since 1970, as the nodes' messages have them.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tells where to look in messages; nothing is measured by it"
-)]
-fn unix_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::ledger::Ledger;
-use super::records::Kind;
+use super::records::{Kind, Record};
+use crate::ledger::Ledger;
 
 /// A run that is to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,10 +14,14 @@ pub(crate) struct Step {
 
 /// Returns the runs that are not finished. Losses are made in turns, so that what drifts, drifts for all of them,
 /// and the lead moves from zone to zone by itself.
-pub(crate) fn left(runs: u32, only: Option<&str>, ledger: &Ledger) -> Vec<Step> {
+pub(crate) fn left(runs: u32, only: Option<&str>, ledger: &Ledger<Record>) -> Vec<Step> {
     let steps = all(runs).into_iter();
     let chosen = steps.filter(|step| only.is_none_or(|only| is_chosen(step.kind, only)));
-    chosen.filter(|step| !ledger.has(step.kind, step.number)).collect()
+    let is_finished = |step: &Step| {
+        let same = |record: &Record| (record.kind, record.number) == (step.kind, step.number);
+        ledger.records().iter().any(same)
+    };
+    chosen.filter(|step| !is_finished(step)).collect()
 }
 
 /// Tells whether a kind has one of some words, set apart by commas, in its name.
@@ -36,11 +40,11 @@ fn all(runs: u32) -> Vec<Step> {
 }
 
 /// Estimates how long runs will take, by those that are finished.
-pub(crate) fn time_for(steps: &[Step], ledger: &Ledger) -> Duration {
+pub(crate) fn time_for(steps: &[Step], ledger: &Ledger<Record>) -> Duration {
     Duration::from_secs_f64(steps.iter().map(|step| usual_s(step.kind, ledger)).sum())
 }
 
-fn usual_s(kind: Kind, ledger: &Ledger) -> f64 {
+fn usual_s(kind: Kind, ledger: &Ledger<Record>) -> f64 {
     let took = ledger.records().iter().filter(|record| record.kind == kind);
     let took: Vec<_> = took.map(|record| record.took_s).collect();
     let guess = match kind {

@@ -2,29 +2,21 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use futures::future::try_join_all;
+use anyhow::{Context, ensure};
 use futures::stream::{self, StreamExt as _};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 use twinkeep_client::Client;
-use twinkeep_client::v1::{self, GetStatusResponse, ReplicationMode, Standing};
+use twinkeep_client::v1;
 use twinkeep_tests::{Cluster, Node};
 
 use super::load::crypto::encrypt;
 use super::load::writer::Write;
 use super::network::{Fault, Network};
+use crate::servers::whole::Views;
 
 /// The caller with every role.
 const APP: &str = "app";
-/// Longest wait until everything is as before.
-const WHOLE_MAX: Duration = Duration::from_secs(60);
-/// Pause between two looks.
-const LOOK_PACE: Duration = Duration::from_millis(50);
-/// Longest wait for a node to say how it is.
-const LOOK_MAX: Duration = Duration::from_secs(1);
-/// Entries that a node may lack and still have caught up, since new ones are written.
-const LAG_MAX: u64 = 100;
 /// Longest wait for a node to end by itself.
 const EXIT_MAX: Duration = Duration::from_secs(30);
 /// Keys that are looked at together.
@@ -52,8 +44,7 @@ pub(crate) enum Way {
 pub(crate) struct Site<'n> {
     network: &'n Network,
     cluster: Cluster,
-    /// The data nodes, each with an administrator who asks it alone.
-    views: Vec<(Node, Client)>,
+    views: Views,
 }
 
 impl<'n> Site<'n> {
@@ -62,11 +53,7 @@ impl<'n> Site<'n> {
         let cluster =
             Cluster::start_with(&["--namespaces", network.beginning(), "--log-filter", log_filter])
                 .await?;
-        let views = cluster.data_nodes().map(|node| {
-            let admin = cluster.client_at("admin", node)?.any_state().with_deadline(LOOK_MAX);
-            Ok((node.clone(), admin))
-        });
-        let views = views.collect::<anyhow::Result<_>>()?;
+        let views = Views::of(&cluster)?;
         Ok(Self { network, cluster, views })
     }
 
@@ -104,28 +91,7 @@ impl<'n> Site<'n> {
 
     /// Waits until a data node leads, all nodes have caught up, and every zone is counted on. Returns the leader.
     pub(crate) async fn until_whole(&self) -> anyhow::Result<Node> {
-        let began = Instant::now();
-        loop {
-            match self.look().await {
-                Ok(leader) => return Ok(leader),
-                Err(error) if began.elapsed() > WHOLE_MAX => {
-                    return Err(error).context("the cluster is not whole again in time");
-                }
-                Err(_) => sleep(LOOK_PACE).await,
-            }
-        }
-    }
-
-    async fn look(&self) -> anyhow::Result<Node> {
-        let asked = self.views.iter().map(|(node, admin)| async move {
-            let status = admin.get_status(v1::GetStatusRequest::default()).await;
-            status.with_context(|| format!("node {} does not answer", node.name))
-        });
-        let statuses = try_join_all(asked).await?;
-        let leads = |status: &GetStatusResponse| status.leader_node_id == status.node_id;
-        let place = statuses.iter().position(leads).context("no data node leads")?;
-        check(&statuses, &statuses[place])?;
-        Ok(self.views[place].0.clone())
+        Ok(self.views.until_whole().await?.leader)
     }
 
     /// Cuts the zones with data from each other.
@@ -200,23 +166,6 @@ impl<'n> Site<'n> {
         }
         Ok(lost)
     }
-}
-
-/// Checks that all nodes follow the leader and that it counts on every zone.
-fn check(statuses: &[GetStatusResponse], leader: &GetStatusResponse) -> anyhow::Result<()> {
-    let follows =
-        |status: &GetStatusResponse| status.leader_node_id == leader.node_id && !status.sealed;
-    ensure!(statuses.iter().all(follows), "not all nodes follow the same leader");
-    let mode = leader.replication.as_ref().map(v1::Replication::mode);
-    ensure!(mode == Some(ReplicationMode::Sync), "the replication mode is {mode:?}");
-    let others = leader.members.iter().filter(|member| member.node_id != leader.node_id);
-    for member in others.filter(|member| member.standing() == Standing::Voter) {
-        let lag = leader.committed_index.saturating_sub(member.matched_index);
-        if !member.reachable || lag > LAG_MAX {
-            bail!("node {} is not there or lags, by {lag} entries", member.node_id);
-        }
-    }
-    Ok(())
 }
 
 /// Returns the other zone with data.

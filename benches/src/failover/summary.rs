@@ -2,9 +2,9 @@
 
 use twinkeep_report::{Report, Target};
 
-use super::ledger::Ledger;
 use super::load::spectrum::Spectrum;
 use super::records::{Calls, EtcdRun, Kind, LossRun, Outcome, Record, RollingRun, Writes};
+use crate::ledger::Ledger;
 
 /// Longest time without control writes after the leader's zone is lost, in milliseconds: half of the losses, and
 /// nearly all.
@@ -18,7 +18,7 @@ const CALLS_P999_MS: f64 = 60.0;
 const GAP_MAX_MS: f64 = 50.0;
 
 /// Adds up all runs.
-pub(crate) fn report(ledger: &Ledger) -> Report {
+pub(crate) fn report(ledger: &Ledger<Record>) -> Report {
     let mut report = Report::new();
     for kind in Kind::LOSSES {
         losses(&mut report, kind, &results(ledger, kind, Outcome::loss));
@@ -33,7 +33,7 @@ pub(crate) fn report(ledger: &Ledger) -> Report {
     report
 }
 
-fn results<R>(ledger: &Ledger, kind: Kind, of: fn(&Outcome) -> Option<&R>) -> Vec<&R> {
+fn results<R>(ledger: &Ledger<Record>, kind: Kind, of: fn(&Outcome) -> Option<&R>) -> Vec<&R> {
     let records = ledger.records().iter().filter(|record| record.kind == kind);
     records.filter_map(|record| of(&record.result)).collect()
 }

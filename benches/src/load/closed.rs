@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 
 use super::tally::Tally;
-use super::wire::{Connection, Prepared};
+use super::wire::{CallError, Connection, FRAME_HEADER_BYTES, Prepared};
 
 /// Tells an answer that is a refusal, by code and text.
 pub(crate) type Refusal = fn(&[u8]) -> Option<(u32, String)>;
@@ -21,7 +21,7 @@ pub(crate) struct Call {
     pub(crate) method: &'static str,
     /// Framed requests, sent in turn.
     pub(crate) frames: Vec<Bytes>,
-    /// On a stream: tells an answer that is a refusal, by code and text.
+    /// Tells an answer that is a refusal all the same, by code and text: on a stream, and of a batch.
     pub(crate) refusal: Option<Refusal>,
 }
 
@@ -46,22 +46,27 @@ pub(crate) async fn run(
     let lanes = (0..in_flight).map(|lane| {
         let prepared = &prepared[lane % prepared.len()];
         let frames = call.frames.iter().cycle().skip(lane).step_by(in_flight);
-        one_after_the_other(prepared, frames, tally)
+        one_after_the_other(prepared, call.refusal, frames, tally)
     });
     try_join_all(lanes).await.map(|_| ())
 }
 
 async fn one_after_the_other<'a>(
     prepared: &Prepared,
+    refusal: Option<Refusal>,
     frames: impl Iterator<Item = &'a Bytes>,
     tally: &Tally<'_>,
 ) -> anyhow::Result<()> {
+    let refused = |answer: Bytes| {
+        let refused = refusal.and_then(|refusal| refusal(answer.get(FRAME_HEADER_BYTES..)?));
+        refused.map_or(Ok(answer), |(code, message)| Err(CallError::Refused { code, message }))
+    };
     for frame in frames {
         if tally.window().is_over() {
             break;
         }
         let sent = Instant::now();
-        let outcome = prepared.call(frame.clone()).await;
+        let outcome = prepared.call(frame.clone()).await.and_then(refused);
         tally.note(sent, sent, outcome)?;
     }
     Ok(())

@@ -63,7 +63,12 @@ impl Window {
         self.phase.get() == Phase::Over
     }
 
-    /// Ends a load whose calls nobody counts.
+    /// Begins to count.
+    pub(crate) fn open(&self) {
+        self.phase.set(Phase::Open);
+    }
+
+    /// Ends a load, whether its calls were counted or not.
     pub(crate) fn end(&self) {
         self.phase.set(Phase::Over);
     }

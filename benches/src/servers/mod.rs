@@ -7,6 +7,7 @@ pub(crate) mod echo;
 pub(crate) mod echo_service;
 pub(crate) mod etcd;
 pub(crate) mod softhsm;
+pub(crate) mod whole;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -24,11 +24,12 @@ use tokio_rustls::client::TlsStream;
 use tower::Service;
 
 use crate::ahead::Ahead;
+use crate::counted::{Counted, Counter};
 use crate::gather::Gathered;
 use crate::server::{ConnectInfo, EXPORTER_LABEL};
 
 /// A connection to a server.
-pub type Connection = Gathered<TlsStream<Ahead<TcpStream>>>;
+pub type Connection = Gathered<TlsStream<Ahead<Counted<TcpStream>>>>;
 
 /// Is told of each new connection.
 type Observer = Arc<dyn Fn(&ConnectInfo) + Send + Sync>;
@@ -40,6 +41,7 @@ pub struct Connector {
     limit: Duration,
     tcp_limit: Duration,
     observer: Option<Observer>,
+    sent: Option<Counter>,
 }
 
 impl fmt::Debug for Connector {
@@ -53,7 +55,7 @@ impl Connector {
     /// to the end of the handshake.
     #[must_use]
     pub fn new(config: Arc<ClientConfig>, limit: Duration) -> Self {
-        Self { tls: config.into(), limit, tcp_limit: limit, observer: None }
+        Self { tls: config.into(), limit, tcp_limit: limit, observer: None, sent: None }
     }
 
     /// Bounds the wait for each address of the host on its own: a silent one leaves time for the next.
@@ -66,6 +68,13 @@ impl Connector {
     #[must_use]
     pub fn on_connect(mut self, observer: impl Fn(&ConnectInfo) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Tells somebody how many bytes are sent, TLS and its handshake included, after each write.
+    #[must_use]
+    pub fn on_sent(mut self, count: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.sent = Some(Arc::new(count));
         self
     }
 
@@ -82,7 +91,7 @@ impl Connector {
         let (host, port) = host_and_port(uri)?;
         let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
         let (tcp, remote) = connect_tcp(host, port, self.tcp_limit).await?;
-        let stream = self.tls.connect(name, Ahead::new(tcp)).await?;
+        let stream = self.tls.connect(name, Ahead::new(Counted::new(tcp, self.sent))).await?;
         if let Some(observer) = &self.observer {
             let tls = stream.get_ref().1;
             let exporter = tls

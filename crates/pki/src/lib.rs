@@ -16,6 +16,7 @@ mod ahead;
 pub mod authority;
 pub mod certificate;
 pub mod connect;
+mod counted;
 pub mod credential;
 mod door;
 mod gather;

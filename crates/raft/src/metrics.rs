@@ -7,9 +7,11 @@
 use std::time::Duration;
 
 use metrics::{
-    Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
 };
 
+use twinkeep_core::id::NodeId;
 use twinkeep_core::replication::Mode;
 
 use crate::freshness::Freshness;
@@ -36,6 +38,8 @@ pub const MEMBERS: &str = "twinkeep_raft_member_nodes";
 pub const PEER_LAG_ENTRIES: &str = "twinkeep_raft_peer_lag_entries";
 /// Time since a peer last answered the leader.
 pub const PEER_SILENT_SECONDS: &str = "twinkeep_raft_peer_silent_seconds";
+/// Bytes that this node sent to a peer.
+pub const SENT_BYTES_TOTAL: &str = "twinkeep_raft_sent_bytes_total";
 /// Terms that began.
 pub const ELECTIONS_TOTAL: &str = "twinkeep_raft_elections_total";
 /// Changes of the leader.
@@ -72,6 +76,10 @@ pub fn describe() {
     describe_gauge!(
         PEER_SILENT_SECONDS,
         "Time since a peer answered the leader, by `peer`; on the leader alone"
+    );
+    describe_counter!(
+        SENT_BYTES_TOTAL,
+        "Bytes that the node sent to a peer over the connections that it opened, TLS included, by `peer`"
     );
     describe_counter!(ELECTIONS_TOTAL, "Terms that began while the node ran, won or not");
     describe_counter!(LEADER_CHANGES_TOTAL, "Times that the node began to follow another leader");
@@ -151,6 +159,11 @@ fn show(name: &'static str, value: u64) {
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; an index beyond 2^52 rounds")]
 fn float(value: u64) -> f64 {
     value as f64
+}
+
+/// Counts what is sent to a peer, whatever connections it takes.
+pub(crate) fn sent_bytes(peer: NodeId) -> Counter {
+    counter!(SENT_BYTES_TOTAL, "peer" => peer.to_string())
 }
 
 /// Begins to count changes of the replication mode: all of them are shown from then on.

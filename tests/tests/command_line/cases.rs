@@ -88,7 +88,7 @@ pub(crate) const CASES: &[Case] = &[
     one("zone prefer", "none").refuses("x", 4, "twinkeep zone list"),
     // These wait for a cluster that is whole: tests/leadership.rs.
     other("zone drain").refuses("x", 4, "twinkeep zone list"),
-    other("zone undrain").refuses("", 2, "--help"),
+    other("zone undrain").refuses("x", 4, "twinkeep zone list"),
     // What it finds depends on the moment, and it ends with 1 when it warns: tests/doctor.rs.
     other("doctor").refuses(AWAY, 1, "leave `--endpoint` out"),
     one("cluster order", "--csr {csr} --zone b").refuses("--csr {folder}/none --zone b", 1, "No such file"),

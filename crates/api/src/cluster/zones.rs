@@ -1,5 +1,9 @@
 //! DrainZone, UndrainZone, PreferZone: where the lead belongs.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use twinkeep_core::id::NodeId;
 use twinkeep_core::leadership::{Leadership, Without};
 use twinkeep_core::name::ZoneName;
 use twinkeep_core::record::{LeadershipRecord, NodeRecord, Record as _};
@@ -15,6 +19,9 @@ use crate::field;
 use crate::operation::{self as op, Operation};
 use crate::ports::{Lead, LeadershipChange};
 
+/// Silence after which a node is not counted on. Nodes say hello to each other once a second.
+const SILENT_MAX: Duration = Duration::from_secs(2);
+
 impl Handle<op::DrainZone> for Cluster {
     async fn handle(
         &self,
@@ -25,11 +32,13 @@ impl Handle<op::DrainZone> for Cluster {
         let change = LeadershipChange::Drain(zone.clone());
         let Lead { leader, moved, reached } = self.change_leadership(call, change).await?;
         let view = self.changes.control().view();
+        let answering = self.answering();
+        let answers = |node: &NodeRecord| answering.contains(&node.id);
         Ok(v1::DrainZoneResponse {
             leadership: Some(leadership(&*view)?),
             leader_node_id: leader.map_or(0, |leader| leader.get()),
             lead_moved: moved,
-            at_risk: at_risk(&NodeRecord::all(&*view)?, &zone),
+            at_risk: at_risk(&NodeRecord::all(&*view)?, &zone, answers),
             durability: convert::durability(reached),
             state_index: reached.index,
         })
@@ -66,6 +75,13 @@ impl Handle<op::PreferZone> for Cluster {
 }
 
 impl Cluster {
+    /// Returns the nodes that have lately answered this one, and this one.
+    fn answering(&self) -> BTreeSet<NodeId> {
+        let peers = self.cluster.diagnose().peers.into_iter();
+        let heard = peers.filter(|peer| peer.read_ago <= SILENT_MAX).map(|peer| peer.node);
+        heard.chain([self.cluster.status().node]).collect()
+    }
+
     /// Makes a change, and waits until this node shows it too.
     async fn change_leadership<O: Operation>(
         &self,
@@ -91,15 +107,28 @@ pub(super) fn leadership(view: &(impl Read + ?Sized)) -> Result<v1::Leadership, 
     })
 }
 
-/// Says what is at risk while the nodes of a zone are stopped, a sentence each.
-fn at_risk(nodes: &[NodeRecord], zone: &ZoneName) -> Vec<String> {
-    let without = Without::zone(nodes, zone);
+/// Says what is at risk while the nodes of a zone are stopped, a sentence each. Who does not answer is no help then.
+fn at_risk(
+    nodes: &[NodeRecord],
+    zone: &ZoneName,
+    answers: impl Fn(&NodeRecord) -> bool,
+) -> Vec<String> {
+    let living = nodes.iter().filter(|node| node.standing != Standing::Removed);
+    let others = living.filter(|node| node.placement.zone != *zone);
+    let (others, silent): (Vec<_>, Vec<_>) = others.partition(|node| answers(node));
+    let silent = silent.into_iter().filter(|node| node.standing == Standing::Voter);
+    let silent: Vec<_> = silent.collect();
+    let all = Without::zone(nodes, zone);
+    let without = Without { left: all.left - silent.len(), ..all };
     let Without { voters, left, .. } = without;
-    let others: Vec<_> = nodes
+    let mut risks: Vec<_> = silent
         .iter()
-        .filter(|node| node.standing != Standing::Removed && node.placement.zone != *zone)
+        .map(|node| {
+            let place = &node.placement.zone;
+            format!("node {} of zone {place} does not answer and is not counted on", node.id)
+        })
         .collect();
-    let mut risks = vec![match without.slack() {
+    risks.push(match without.slack() {
         None => format!(
             "once zone {zone} is stopped, {left} of {voters} voters are left, which is no majority: changes stop \
              until it is back, and keys go on being used for as long as their grace"
@@ -112,7 +141,7 @@ fn at_risk(nodes: &[NodeRecord], zone: &ZoneName) -> Vec<String> {
             "once zone {zone} is stopped, {left} of {voters} voters are left: losing more than {slack} of them stops \
              changes"
         ),
-    }];
+    });
     let serving: Vec<_> = others.iter().filter(|node| node.role == NodeRole::Data).collect();
     if let [only] = serving.as_slice() {
         risks.push(format!(
@@ -139,18 +168,38 @@ mod tests {
     }
 
     fn risks(nodes: &[NodeRecord]) -> String {
-        at_risk(nodes, &"a".parse().unwrap()).join("\n")
+        risks_when_silent(nodes, &[])
+    }
+
+    fn risks_when_silent(nodes: &[NodeRecord], silent: &[u64]) -> String {
+        let answers = |node: &NodeRecord| !silent.contains(&node.id.get());
+        at_risk(nodes, &"a".parse().unwrap(), answers).join("\n")
+    }
+
+    fn five() -> Vec<NodeRecord> {
+        let (data, witness) = (NodeRole::Data, NodeRole::Witness);
+        let of_a = [1, 2].map(|id| voter(id, "a", data));
+        let others = [voter(5, "w", witness), voter(3, "b", data), voter(4, "b", data)];
+        of_a.into_iter().chain(others).collect()
+    }
+
+    #[test]
+    fn voters_that_do_not_answer_are_not_counted_on() {
+        let text = risks_when_silent(&five(), &[4]);
+        assert!(text.contains("node 4 of zone b does not answer"), "{text}");
+        assert!(text.contains("2 of 5 voters are left, which is no majority"), "{text}");
+        assert!(text.contains("node 3 of zone b is then the only one that can use"), "{text}");
+        // What is to be stopped anyway may be silent already, and so may a learner.
+        let learner = NodeRecord { standing: Standing::Learner, ..voter(6, "b", NodeRole::Data) };
+        let six: Vec<_> = five().into_iter().chain([learner]).collect();
+        let text = risks_when_silent(&six, &[1, 6]);
+        assert!(text.contains("3 of 5 voters are left: losing one more"), "{text}");
+        assert!(!text.contains("does not answer"), "{text}");
     }
 
     #[test]
     fn what_is_at_risk_is_said_by_what_is_left() {
-        let (data, witness) = (NodeRole::Data, NodeRole::Witness);
-        let mut nodes: Vec<_> = [1, 2]
-            .map(|id| voter(id, "a", data))
-            .into_iter()
-            .chain([voter(5, "w", witness)])
-            .collect();
-        nodes.extend([voter(3, "b", data), voter(4, "b", data)]);
+        let (data, mut nodes) = (NodeRole::Data, five());
         let text = risks(&nodes);
         assert!(text.contains("3 of 5 voters are left: losing one more"), "{text}");
         assert!(text.contains("SINGLE_ZONE") && !text.contains("the only one"), "{text}");

@@ -10,11 +10,13 @@ use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
-use tonic::ConnectError;
 use tonic::transport::Endpoint;
+use tonic::{Code, ConnectError};
+use twinkeep_proto::metadata;
 
 use super::*;
 use crate::budget::Budget;
+use crate::error::Outcome;
 use crate::latency::Latency;
 use crate::memory::Memory;
 use crate::metrics::Totals;
@@ -319,6 +321,45 @@ async fn slow_disks_are_learnt_and_their_changes_not_sent_twice_for_ever() {
     sim.seen.lock().clear();
     open_loop(&sim, Safety::Repeatable, 50 * MS, 100).await;
     assert_eq!(sim.seen.lock().len(), 100);
+}
+
+/// Over cold connections a change is hedged before its first attempt is answered. The refusal of one attempt ended as a
+/// call whose outcome nobody knows, though the other one was refused a millisecond later.
+#[tokio::test(start_paused = true)]
+async fn change_that_is_refused_by_both_nodes_that_it_is_at_is_known_not_to_be_made() {
+    let sim = Sim::new(|node, _| match node.starts_with('a') {
+        true => Fate::Refuses(200 * MS, Code::NotFound),
+        false => Fate::Refuses(100 * MS, Code::NotFound),
+    });
+    let (seen, result) = sim.call_within(Safety::Repeatable, 10_000 * MS).await;
+    assert!(seen.len() > 1, "{seen:?}");
+    let error = result.err().expect("all refuse it");
+    assert!(matches!(error, Error::NotFound(_)), "{error:?}");
+    assert_eq!(error.outcome(), Outcome::NotDone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn change_that_another_node_makes_after_one_refused_it_is_made() {
+    let sim = Sim::new(|node, _| match node.starts_with('a') {
+        true => Fate::Answer(250 * MS),
+        false => Fate::Refuses(100 * MS, Code::NotFound),
+    });
+    sim.call(Safety::Repeatable).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_change_waits_for_silent_attempts_a_moment_and_does_not_claim_to_know() {
+    let sim = Sim::new(|node, _| match node.starts_with('a') {
+        true => Fate::Silence,
+        false => Fate::Refuses(100 * MS, Code::NotFound),
+    });
+    let began = Instant::now();
+    let (seen, result) = sim.call_within(Safety::Repeatable, 10_000 * MS).await;
+    let refused = seen.iter().filter(|seen| seen.fate != Fate::Silence).map(|seen| seen.at);
+    let refused = refused.min().expect("a node of zone b was asked") + 100 * MS;
+    let waited = began.elapsed() - (refused - began);
+    assert!((SETTLE_MAX..SETTLE_MAX + 2 * MS).contains(&waited), "{waited:?}: {seen:?}");
+    assert_eq!(result.err().map(|error| error.outcome()), Some(Outcome::Unknown));
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,24 +10,12 @@ fn zone(name: &str) -> ZoneName {
     name.parse().unwrap()
 }
 
-/// A data node in each of zones a and b, and a witness, at the version that has replication modes.
-fn two_zones() -> Node {
-    let mut node = Node::begun();
-    admitted_and_joined(&mut node, &record(2, NodeRole::Data, "b", 1, Standing::Learner));
-    admitted_and_joined(&mut node, &record(3, NodeRole::Witness, "w", 1, Standing::Learner));
-    assert!(matches!(node.apply_one(promote(&[2, 3], 1)), Outcome::Applied(_)));
+/// Two zones at the version that says who shall lead.
+fn raised() -> Node {
+    let mut node = two_zones();
     let to = ClusterVersion::LEADERSHIP;
     applied(&mut node, Command::RaiseVersion { to, expected: Revision::FIRST });
     node
-}
-
-fn applied(node: &mut Node, command: Command) {
-    assert_eq!(node.apply_one(command), Outcome::Applied(Applied::Cluster));
-}
-
-fn refusal(node: &mut Node, command: Command) -> Refusal {
-    let signed = node.signed_by(1, &node.key, vec![command]);
-    node.refused(&signed)
 }
 
 fn set(preferred: Option<&str>, drained: Option<&str>, expected: Option<u64>) -> Command {
@@ -42,7 +30,7 @@ fn degrade(lost: &str) -> Command {
 
 #[test]
 fn zones_are_set_and_taken_back_at_the_revision_that_was_seen() {
-    let mut node = two_zones();
+    let mut node = raised();
     applied(&mut node, set(Some("a"), None, None));
     applied(&mut node, set(Some("a"), Some("b"), Some(1)));
     let record = LeadershipRecord::load(&node.state, &()).unwrap().unwrap();
@@ -57,7 +45,7 @@ fn zones_are_set_and_taken_back_at_the_revision_that_was_seen() {
 
 #[test]
 fn zone_that_nobody_could_lead_in_is_neither_preferred_nor_drained() {
-    let mut node = two_zones();
+    let mut node = raised();
     for name in ["w", "nowhere"] {
         let none = Refusal::NoDataZone(zone(name));
         assert_eq!(refusal(&mut node, set(Some(name), None, None)), none);
@@ -75,7 +63,7 @@ fn last_zone_with_data_is_not_drained() {
 
 #[test]
 fn only_one_zone_is_drained_at_a_time() {
-    let mut node = two_zones();
+    let mut node = raised();
     applied(&mut node, set(None, Some("a"), None));
     let (drained, asked) = (zone("a"), zone("b"));
     let other = Refusal::OtherZoneDrained { drained, zone: asked };
@@ -84,7 +72,7 @@ fn only_one_zone_is_drained_at_a_time() {
 
 #[test]
 fn zone_is_not_drained_while_the_other_one_lacks_something() {
-    let mut node = two_zones();
+    let mut node = raised();
     applied(&mut node, degrade("b"));
     let mode = Box::new(Mode::Degraded { zone: zone("b") });
     let needed = Refusal::ZoneNeeded { zone: zone("a"), mode };
@@ -102,7 +90,7 @@ fn older_cluster_is_not_told_who_shall_lead() {
 
 #[test]
 fn cluster_that_began_with_a_preferred_zone_leads_there_until_told_otherwise() {
-    let mut node = two_zones();
+    let mut node = raised();
     let mut cluster = ClusterRecord::load(&node.state, &()).unwrap().unwrap();
     assert_eq!(Leadership::read(&node.state).unwrap().0.home(), None);
     cluster.preferred_zone = Some(zone("a"));

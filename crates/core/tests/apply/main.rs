@@ -252,6 +252,24 @@ fn promote(nodes: &[u64], revision: u64) -> Command {
     Command::SetStandings { changes: nodes.iter().map(change).collect() }
 }
 
+/// A data node in each of zones a and b, and a witness.
+fn two_zones() -> Node {
+    let mut node = Node::begun();
+    admitted_and_joined(&mut node, &record(2, NodeRole::Data, "b", 1, Standing::Learner));
+    admitted_and_joined(&mut node, &record(3, NodeRole::Witness, "w", 1, Standing::Learner));
+    assert!(matches!(node.apply_one(promote(&[2, 3], 1)), Outcome::Applied(_)));
+    node
+}
+
+fn applied(node: &mut Node, command: Command) {
+    assert_eq!(node.apply_one(command), Outcome::Applied(Applied::Cluster));
+}
+
+fn refusal(node: &mut Node, command: Command) -> Refusal {
+    let signed = node.signed_by(1, &node.key, vec![command]);
+    node.refused(&signed)
+}
+
 #[test]
 fn created_key_is_there_with_version_and_sealed_material() {
     let mut node = Node::begun();

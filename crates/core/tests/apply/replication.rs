@@ -5,29 +5,12 @@ use twinkeep_core::freshness::WhenStale;
 use twinkeep_core::record::ReplicationRecord;
 use twinkeep_core::replication::{Mode, usable_up_to};
 
-/// A cluster of two data zones, raised to the version that has modes and markers.
-fn two_zones() -> Node {
-    let mut node = Node::begun();
-    admitted_and_joined(&mut node, &record(2, NodeRole::Data, "b", 1, Standing::Learner));
-    admitted_and_joined(&mut node, &record(3, NodeRole::Witness, "w", 1, Standing::Learner));
-    assert!(matches!(node.apply_one(promote(&[2, 3], 1)), Outcome::Applied(_)));
-    node
-}
-
+/// Two zones at the version that has modes and markers.
 fn raised() -> Node {
     let mut node = two_zones();
     let to = ClusterVersion::ZONE_GUARANTEES;
     applied(&mut node, Command::RaiseVersion { to, expected: Revision::FIRST });
     node
-}
-
-fn applied(node: &mut Node, command: Command) {
-    assert_eq!(node.apply_one(command), Outcome::Applied(Applied::Cluster));
-}
-
-fn refusal(node: &mut Node, command: Command) -> Refusal {
-    let signed = node.signed_by(1, &node.key, vec![command]);
-    node.refused(&signed)
 }
 
 fn mode(to: Mode, expected: Option<u64>) -> Command {

@@ -12,6 +12,7 @@ use twinkeep_pki::{ConnectInfo, Connector, Identity};
 
 use super::links::{InvalidAddress, Wire};
 use crate::config::Config;
+use crate::metrics;
 
 /// Longest time for a connection, its handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -54,7 +55,10 @@ impl Wire for TlsWire {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES);
-        Ok(endpoint.connect_with_connector_lazy(Connector::new(tls, CONNECT_TIMEOUT)))
+        let sent = metrics::sent_bytes(node);
+        let count = move |bytes| sent.increment(bytes as u64);
+        let connector = Connector::new(tls, CONNECT_TIMEOUT).on_sent(count);
+        Ok(endpoint.connect_with_connector_lazy(connector))
     }
 
     // Trust was checked in the handshake, and whether the node was removed since is checked by

@@ -59,12 +59,10 @@ pub(crate) async fn serve(
     tokio::spawn(renewal(config, data, &assembly).of_node());
     tokio::spawn(fence::tell_the_lost(Arc::clone(&assembly)));
     let node = assembly.node().clone();
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
     let work = async {
         match config.node.role {
-            Role::Data => {
-                serve_callers(config, data, &assembly, root, telemetry, stop.clone()).await
-            }
+            Role::Data => serve_callers(config, data, &assembly, root, telemetry, &stop).await,
             // A witness has no callers.
             Role::Witness => std::future::pending().await,
         }
@@ -81,11 +79,13 @@ pub(crate) async fn serve(
         () = told_to_stop() => tracing::info!("told to stop; handing over"),
         () = removed(&assembly) => tracing::info!("this node was removed; finishing its calls"),
     }
+    // Callers are to go elsewhere while this node still answers them.
+    stop.leaving.cancel();
     assembly.control.stop();
     if let Err(error) = node.drain(Instant::now() + HAND_OVER_MAX).await {
         tracing::warn!(%error, "leadership was not handed over");
     }
-    stop.cancel();
+    stop.ending.cancel();
     if config.node.role == Role::Data {
         work.await?;
     }
@@ -102,6 +102,15 @@ pub(crate) async fn serve(
         config.node.data_dir.display()
     );
     Ok(())
+}
+
+/// The two steps of a node that is told to stop.
+#[derive(Default)]
+struct Stop {
+    /// It hands over, and says that it is not to be called any more; it answers as ever.
+    leaving: CancellationToken,
+    /// It takes no further calls and finishes those it has.
+    ending: CancellationToken,
 }
 
 /// What a node leaves behind on its disk.
@@ -152,8 +161,9 @@ async fn serve_callers(
     assembly: &Arc<Assembly>,
     root: Option<OpenKey>,
     telemetry: &Telemetry,
-    stop: CancellationToken,
+    stop: &Stop,
 ) -> anyhow::Result<()> {
+    let Stop { leaving, ending: stop } = stop;
     // Told to stop before it has served anybody: there is nothing to finish.
     let Some(cluster) = stop.run_until_cancelled(begun(assembly)).await else { return Ok(()) };
     let cluster = cluster?;
@@ -203,7 +213,8 @@ async fn serve_callers(
         },
     );
     let (reporter, health) = tonic_health::server::health_reporter();
-    tokio::spawn(report_health(Arc::clone(assembly), Arc::clone(&audit), reporter));
+    let watched = (Arc::clone(assembly), Arc::clone(&audit));
+    tokio::spawn(report_health(watched, leaving.clone(), reporter));
     tokio::spawn(renewal(config, data, assembly).of_endpoint(Arc::clone(&credential)));
     tokio::spawn(reload_on_hangup(Arc::clone(assembly), Arc::clone(&credential)));
     let address = config.node.client_address;
@@ -236,7 +247,7 @@ async fn serve_callers(
     });
     let served = tokio::select! {
         served = serving => served,
-        () = time_is_up(&stop) => {
+        () = time_is_up(stop) => {
             tracing::warn!("calls were still running at the end of the time for stopping");
             Ok(())
         }
@@ -319,14 +330,14 @@ fn open_audit(config: &Config, data: &DataDir, assembly: &Assembly) -> anyhow::R
     Ok(Arc::new(log.context("the audit log cannot be opened")?))
 }
 
-/// Reports to load balancers and clients what the node can do.
+/// Reports to load balancers and clients what the node can do; once it leaves, that it serves nothing.
 async fn report_health(
-    assembly: Arc<Assembly>,
-    audit: Arc<Log>,
+    (assembly, audit): (Arc<Assembly>, Arc<Log>),
+    leaving: CancellationToken,
     reporter: tonic_health::server::HealthReporter,
 ) {
     let mut reported = None;
-    loop {
+    while !leaving.is_cancelled() {
         let condition = if audit.status().outage.is_some() {
             // No call is answered without its record, so callers are better served elsewhere.
             Condition::Down
@@ -339,8 +350,9 @@ async fn report_health(
             health::report(&reporter, condition).await;
             reported = Some(condition);
         }
-        sleep(HEALTH_INTERVAL).await;
+        leaving.run_until_cancelled(sleep(HEALTH_INTERVAL)).await;
     }
+    health::report(&reporter, Condition::Down).await;
 }
 
 /// Reads the certificates again on SIGHUP.

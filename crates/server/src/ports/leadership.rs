@@ -11,6 +11,8 @@ use twinkeep_core::id::NodeId;
 use twinkeep_core::leadership::Leadership;
 use twinkeep_core::name::{CallerName, ZoneName};
 use twinkeep_core::outcome::{Outcome, Refusal};
+use twinkeep_core::record::NodeRecord;
+use twinkeep_core::topology::{NodeRole, Standing};
 
 use super::cluster::Cluster;
 
@@ -38,6 +40,12 @@ impl Cluster {
             && self.node().fit_to_lead(zone).is_empty()
         {
             return Err(ClusterError::NoSuccessor(zone.clone()));
+        }
+        if let LeadershipChange::Undrain(zone) = change
+            && !self.has_data(zone)
+            && !self.is_drained(zone)?
+        {
+            return Err(Refusal::NoDataZone(zone.clone()).into());
         }
         let reached = self.set_leadership(actor, change, deadline).await?;
         let moved = match change {
@@ -86,6 +94,21 @@ impl Cluster {
             }
             sleep(LOOK_INTERVAL).await;
         }
+    }
+
+    /// Tells whether a data node stands in the zone: others can't have been drained.
+    fn has_data(&self, zone: &ZoneName) -> bool {
+        let records = self.node().roster().records();
+        let is_there =
+            |record: &NodeRecord| record.role == NodeRole::Data && record.placement.zone == *zone;
+        records.values().any(|record| record.standing != Standing::Removed && is_there(record))
+    }
+
+    /// Tells whether the zone is drained; its nodes may have been removed since.
+    fn is_drained(&self, zone: &ZoneName) -> Result<bool, ControlError> {
+        let (leadership, _) =
+            Leadership::read(&self.state.latest()).map_err(ControlError::Fault)?;
+        Ok(leadership.is_drained(zone))
     }
 
     /// Tells whether the zone is one that could be drained: what is wrong with others is the state's to say.

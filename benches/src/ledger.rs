@@ -6,14 +6,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-
-use super::records::{Kind, Record};
-
-/// Name of the file.
-const NAME: &str = "bench-failover.runs.jsonl";
+use twinkeep_report::Report;
 
 /// What runs have to have in common to be put together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +27,22 @@ pub(crate) struct Basis {
     pub(crate) parameters: String,
 }
 
+impl Basis {
+    /// Returns what runs of now rest on.
+    pub(crate) fn now(parameters: String) -> anyhow::Result<Self> {
+        let report = Report::new();
+        let path = twinkeep_tests::program("twinkeepd")?;
+        let program =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self {
+            commit: report.commit().to_owned(),
+            program: format!("{:08x}", crc32c::crc32c(&program)),
+            machine: report.machine().to_owned(),
+            parameters,
+        })
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Line<R> {
     basis: Basis,
@@ -38,18 +52,18 @@ struct Line<R> {
 
 /// The finished runs on one basis.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct Ledger<R> {
     path: PathBuf,
     basis: Basis,
-    records: Vec<Record>,
+    records: Vec<R>,
 }
 
-impl Ledger {
-    /// Reads what was measured before on the same basis.
-    pub(crate) fn open(folder: &Path, basis: Basis) -> anyhow::Result<Self> {
+impl<R: Serialize + DeserializeOwned> Ledger<R> {
+    /// Reads what was measured before on the same basis, from `<bench>.runs.jsonl` in a folder.
+    pub(crate) fn open(folder: &Path, bench: &str, basis: Basis) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
-        let path = folder.join(NAME);
+        let path = folder.join(format!("{bench}.runs.jsonl"));
         let text = if path.exists() {
             std::fs::read_to_string(&path)
                 .with_context(|| format!("cannot read {}", path.display()))?
@@ -57,23 +71,18 @@ impl Ledger {
             String::new()
         };
         // The last line may have been cut short; lines of other versions may have another form.
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Line<Record>>(line).ok());
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Line<R>>(line).ok());
         let records = lines.filter(|line| line.basis == basis).map(|line| line.record).collect();
         Ok(Self { path, basis, records })
     }
 
     /// Returns the runs, oldest first.
-    pub(crate) fn records(&self) -> &[Record] {
+    pub(crate) fn records(&self) -> &[R] {
         &self.records
     }
 
-    /// Tells whether a run is finished.
-    pub(crate) fn has(&self, kind: Kind, number: u32) -> bool {
-        self.records.iter().any(|record| (record.kind, record.number) == (kind, number))
-    }
-
     /// Writes down a finished run, at once.
-    pub(crate) fn add(&mut self, record: Record) -> anyhow::Result<()> {
+    pub(crate) fn add(&mut self, record: R) -> anyhow::Result<()> {
         let line = serde_json::to_string(&Line { basis: self.basis.clone(), record: &record })?;
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
         if ends_within_a_line(&mut file)? {
@@ -98,56 +107,68 @@ fn ends_within_a_line(file: &mut File) -> anyhow::Result<bool> {
     Ok(last != *b"\n")
 }
 
+/// Says how long the rest takes, to a minute once it is longer than that.
+pub(crate) fn left_in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..90 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
+}
+
+/// Milliseconds since 1970, as the nodes' messages have them.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tells where to look in messages; nothing is measured by it"
+)]
+pub(crate) fn unix_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failover::records::Outcome;
 
-    fn basis(commit: &str) -> Basis {
-        Basis {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Run {
+        number: u32,
+    }
+
+    fn open(folder: &Path, commit: &str) -> Ledger<Run> {
+        let basis = Basis {
             commit: commit.to_owned(),
             program: "00000000".to_owned(),
             machine: "a machine × 2".to_owned(),
             parameters: "none".to_owned(),
-        }
-    }
-
-    fn record(number: u32) -> Record {
-        Record {
-            kind: Kind::LeaderKilled,
-            number,
-            ended_unix_ms: 0,
-            took_s: 1.0,
-            result: Outcome::Broken("nothing came back".to_owned()),
-        }
+        };
+        Ledger::open(folder, "bench-test", basis).unwrap()
     }
 
     #[test]
     fn runs_are_found_again_and_those_of_another_commit_are_not_mixed_in() {
         let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(folder.path(), basis("one")).unwrap();
-        ledger.add(record(1)).unwrap();
-        ledger.add(record(2)).unwrap();
-        let mut other = Ledger::open(folder.path(), basis("two")).unwrap();
+        let mut ledger = open(folder.path(), "one");
+        ledger.add(Run { number: 1 }).unwrap();
+        ledger.add(Run { number: 2 }).unwrap();
+        let mut other = open(folder.path(), "two");
         assert!(other.records().is_empty());
-        other.add(record(3)).unwrap();
-        let again = Ledger::open(folder.path(), basis("one")).unwrap();
-        assert!(again.has(Kind::LeaderKilled, 1) && again.has(Kind::LeaderKilled, 2));
-        assert!(!again.has(Kind::LeaderKilled, 3) && !again.has(Kind::LeaderSilent, 1));
+        other.add(Run { number: 3 }).unwrap();
+        assert_eq!(open(folder.path(), "one").records(), [Run { number: 1 }, Run { number: 2 }]);
     }
 
     #[test]
     fn line_that_was_cut_short_is_done_again() {
         let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(folder.path(), basis("one")).unwrap();
-        ledger.add(record(1)).unwrap();
-        ledger.add(record(2)).unwrap();
-        let path = folder.path().join(NAME);
+        let mut ledger = open(folder.path(), "one");
+        ledger.add(Run { number: 1 }).unwrap();
+        ledger.add(Run { number: 2 }).unwrap();
+        let path = folder.path().join("bench-test.runs.jsonl");
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, &text[..text.len() - 20]).unwrap();
-        let mut again = Ledger::open(folder.path(), basis("one")).unwrap();
+        std::fs::write(&path, &text[..text.len() - 5]).unwrap();
+        let mut again = open(folder.path(), "one");
         assert_eq!(again.records().len(), 1);
-        again.add(record(2)).unwrap();
-        assert_eq!(Ledger::open(folder.path(), basis("one")).unwrap().records().len(), 2);
+        again.add(Run { number: 2 }).unwrap();
+        assert_eq!(open(folder.path(), "one").records().len(), 2);
     }
 }
