@@ -24,10 +24,10 @@ pub(crate) fn twinkeepd() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Starts a node's process unless it runs.
+/// Starts a node's process unless it runs. One that was stopped with SIGSTOP goes on.
 pub(crate) fn start(layout: &Layout, node: &DevNode) -> anyhow::Result<()> {
     if running(layout, node).is_some() {
-        return Ok(());
+        return signal_only(layout, node, Signal::CONT);
     }
     let folder = layout.folder(node);
     let messages =
