@@ -96,6 +96,13 @@ pub(crate) fn running(layout: &Layout, node: &DevNode) -> Option<Pid> {
     (is_ours || is_dying()).then(|| Pid::from_raw(id)).flatten()
 }
 
+/// Tells whether a process that runs was stopped with SIGSTOP and does nothing until it is told to go on.
+pub(crate) fn is_stopped(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    // The state stands behind the name, which may hold anything.
+    stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+}
+
 fn threads(id: i32) -> usize {
     std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count)
 }
