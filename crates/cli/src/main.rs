@@ -23,11 +23,13 @@ mod context;
 mod crypto;
 mod data;
 mod dev;
+mod drill;
 mod effect;
 mod exit;
 mod file;
 mod init;
 mod instance;
+mod interrupt;
 mod key;
 mod manual;
 mod names;
@@ -105,6 +107,9 @@ enum Command {
     Operator(offline::Operator),
     /// Runs a cluster of five processes on this machine.
     Dev(dev::Dev),
+    /// Rehearses losses on that cluster and measures what callers notice.
+    #[command(subcommand)]
+    Drill(drill::Drill),
     /// Prints completions for a shell.
     Completions(manual::Completions),
     /// Writes the manual pages.
@@ -144,6 +149,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Recover(command) => return command.run(context).await,
         Command::Operator(command) => return command.run(context.format()),
         Command::Dev(command) => Box::pin(command.run(context.format())).await?,
+        Command::Drill(command) => return Box::pin(command.run(context)).await,
         Command::Completions(command) => command.run(&mut Arguments::command())?,
         Command::Man(command) => command.run(context.format(), Arguments::command())?,
     }
@@ -216,6 +222,10 @@ mod tests {
             "twinkeep cluster admit order.toml --approval ann.approval --approval bob.approval",
             "twinkeep audit verify audit",
             "twinkeep dev up",
+            "twinkeep dev start-node b1",
+            "twinkeep drill zone-loss",
+            "twinkeep --context dev drill zone-loss",
+            "twinkeep drill zone-loss --zone other --how silent --seconds 10 --rate 500 --out loss.svg",
             "twinkeep --context prod key list",
             "twinkeep key list --context prod --output yaml",
             "twinkeep context set prod --endpoint a=10.0.1.11:7100 --root root.pem --zone a",

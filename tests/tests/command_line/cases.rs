@@ -124,6 +124,8 @@ pub(crate) const CASES: &[Case] = &[
     one("dev start-node", "b2").refuses("x", 1, "there are a1"),
     // It measures for half a minute: `make demo`.
     other("dev demo").refuses("extra", 2, "--help"),
+    // It measures for a quarter of a minute, and a promise may be missed: tests/drill.rs.
+    other("drill zone-loss").refuses("--home {folder}/none", 1, "twinkeep dev up"),
     one("dev down", "").refuses("--home {folder}/none", 1, "twinkeep dev up"),
     one("dev up", "").refuses("--snapshot-every x", 2, "--help"),
     other("completions").refuses("csh", 2, "zsh"),

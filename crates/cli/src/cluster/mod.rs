@@ -11,7 +11,7 @@ mod watch;
 mod zones;
 
 use anyhow::bail;
-use twinkeep_client::v1;
+use twinkeep_client::{Client, v1};
 
 use crate::admission::{Admit, Order};
 use crate::context::Context;
@@ -94,6 +94,17 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Returns what keeps the cluster from being healthy; `None` if every node is up and any one zone may be lost.
+pub(crate) async fn trouble(client: &Client) -> Result<Option<String>, twinkeep_client::Error> {
+    let status = Status::of(client, false).await?;
+    let drained = status.leadership.drained_zone;
+    let drained = drained.map(|zone| format!("zone {zone} is drained and would not lead"));
+    Ok(match status.health.level {
+        health::Level::Healthy => drained,
+        health::Level::Degraded | health::Level::Down => Some(status.health.summary),
+    })
 }
 
 /// Whether a node is listed and not as removed.

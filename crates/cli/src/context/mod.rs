@@ -25,7 +25,7 @@ use anyhow::{Context as _, bail};
 use twinkeep_client::{BuildError, Client, Error};
 use twinkeep_pki::credential::CredentialError;
 
-use crate::dev::layout::Layout;
+use crate::dev::{self, layout::Layout};
 use crate::exit::Advice;
 use crate::output::{Format, time};
 use file::{Config, DEV, Endpoint, File};
@@ -118,6 +118,31 @@ impl Context {
     /// Returns the file of the caller's certificate, if one is configured.
     pub(crate) fn certificate_file(&self) -> anyhow::Result<Option<PathBuf>> {
         Ok(self.overlaid(self.load(self.context.as_deref())?.1).certificate)
+    }
+
+    /// Returns the development cluster of this machine that commands use, or the one in `home`; refuses any other
+    /// cluster. `to_do` is what is asked for, as it is typed.
+    pub(crate) fn development(
+        &self,
+        home: Option<&Path>,
+        to_do: &'static str,
+    ) -> anyhow::Result<Layout> {
+        let given = self.given();
+        let files = [&given.root, &given.certificate, &given.private_key];
+        if !given.endpoints.is_empty() || files.into_iter().any(Option::is_some) {
+            return Err(not_development("`--endpoint`, `--root` or `--certificate`", to_do));
+        }
+        let is_dev = self.config.is_none() && self.context.as_deref() == Some(DEV);
+        let is_named = self.config.is_some() || self.context.is_some();
+        if !is_dev
+            && (is_named || home.is_none())
+            && let Some(Source::Named(name)) = self.selected()?
+        {
+            return Err(not_development(&format!("the context `{name}`"), to_do));
+        }
+        let home = home.map_or_else(dev_home, Path::to_path_buf);
+        // Processes are known by the paths on their command lines, which must not depend on where we stand.
+        dev::existing(&std::path::absolute(home)?)
     }
 
     /// Returns the one node that calls are bound to.
@@ -264,6 +289,14 @@ impl Context {
             private_key: given.private_key.or(config.private_key),
         }
     }
+}
+
+/// Says that a cluster is none that `twinkeep dev up` started here.
+fn not_development(named_by: &str, to_do: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "this stops processes, and does so to development clusters of this machine alone, not to a cluster that is named \
+         by {named_by}: start one with `twinkeep dev up`, then type `twinkeep --context dev {to_do}`"
+    )
 }
 
 /// Says why there is no client. A certificate that is not valid now would be refused by every node, so it ends the

@@ -2,10 +2,12 @@
 
 mod demo;
 pub(crate) mod layout;
-mod process;
+pub(crate) mod load;
+pub(crate) mod loss;
+pub(crate) mod process;
 mod removed;
 mod topology;
-mod up;
+pub(crate) mod up;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -100,7 +102,8 @@ impl Dev {
     }
 }
 
-fn existing(home: &Path) -> anyhow::Result<Layout> {
+/// Returns the cluster of a folder.
+pub(crate) fn existing(home: &Path) -> anyhow::Result<Layout> {
     Layout::load(home)?.with_context(|| {
         format!("there is no cluster in {}; `twinkeep dev up` makes one", home.display())
     })

@@ -24,10 +24,10 @@ pub(crate) fn twinkeepd() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Starts a node's process unless it runs.
+/// Starts a node's process unless it runs. One that was stopped with SIGSTOP goes on.
 pub(crate) fn start(layout: &Layout, node: &DevNode) -> anyhow::Result<()> {
     if running(layout, node).is_some() {
-        return Ok(());
+        return signal_only(layout, node, Signal::CONT);
     }
     let folder = layout.folder(node);
     let messages =
@@ -94,6 +94,13 @@ pub(crate) fn running(layout: &Layout, node: &DevNode) -> Option<Pid> {
         .any(|arg| arg == config.as_os_str().as_encoded_bytes());
     let is_dying = || command_line.is_empty() && threads(id) > 1;
     (is_ours || is_dying()).then(|| Pid::from_raw(id)).flatten()
+}
+
+/// Tells whether a process that runs was stopped with SIGSTOP and does nothing until it is told to go on.
+pub(crate) fn is_stopped(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    // The state stands behind the name, which may hold anything.
+    stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
 }
 
 fn threads(id: i32) -> usize {

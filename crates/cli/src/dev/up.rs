@@ -256,8 +256,13 @@ pub(crate) async fn new_caller(
 
 /// Makes a client of the cluster for a caller, zone a's nodes first.
 pub(crate) fn client(layout: &Layout, caller: &str) -> anyhow::Result<Client> {
-    Ok(builder_of(layout, caller, layout.nodes().iter().filter(|node| !node.witness), "a")
-        .build()?)
+    client_in(layout, caller, "a")
+}
+
+/// Makes a client of the cluster for a caller that stands in a zone.
+pub(crate) fn client_in(layout: &Layout, caller: &str, zone: &str) -> anyhow::Result<Client> {
+    let data_nodes = layout.nodes().iter().filter(|node| !node.witness);
+    Ok(builder_of(layout, caller, data_nodes, zone).build()?)
 }
 
 /// Makes a client that knows some nodes and stays with them, and prefers a zone.
