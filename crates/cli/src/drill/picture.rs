@@ -24,6 +24,8 @@ const MARKS_TOP: f64 = 168.0;
 const MARK_ROW: f64 = 17.0;
 const STRIP: f64 = 20.0;
 const SPACE: f64 = 26.0;
+/// Least room between two names of an axis.
+const GRID_MIN: f64 = 14.0;
 /// The promise of 99.9 % of the calls.
 const CALLS_MS: f64 = 60.0;
 
@@ -230,6 +232,10 @@ fn answered(svg: &mut Svg, story: &Story, axis: &Axis, top: f64) {
     svg.panel(top, "calls answered a second", "red: failed");
     for share in [0.5, 1.0] {
         let rate = f64::from(story.rate) * share;
+        // After a stall a column may be so high that this is on the floor.
+        if share < 1.0 && height(rate) < GRID_MIN {
+            continue;
+        }
         svg.grid(top + PANEL - height(rate), &format!("{rate:.0}"), share == 1.0);
     }
     for ((from, answered), failed) in columns.iter().zip(&answered).zip(&failed) {
