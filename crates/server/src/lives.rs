@@ -30,10 +30,11 @@ pub(crate) const RECOVERY_PASS: &str = "recovery-pass.toml";
 pub(crate) const NEXT: &str = "next";
 /// What belongs to one life, in the order in which it is moved: the identity last, so that whoever looks knows
 /// whether everything was. The keys of node and endpoint are not among it: they stay.
-const OF_ONE_LIFE: [&str; 9] = [
+const OF_ONE_LIFE: [&str; 10] = [
     "node.pem",
     "node-root.pem",
     "pass.toml",
+    RECOVERY_PASS,
     "endpoint.pem",
     "log",
     "state",
@@ -196,6 +197,7 @@ mod tests {
         }
         data.save_identity(&identity(1)).unwrap();
         data.write("node.key", b"key").unwrap();
+        data.write(RECOVERY_PASS, b"of an earlier recovery").unwrap();
         (dir, data)
     }
 
@@ -249,12 +251,14 @@ mod tests {
             }
             assert!(!data.path("audit").exists() && away.join("audit").exists());
             assert!(data.path("node.key").exists() && !new.exists());
+            assert!(!data.path(RECOVERY_PASS).exists(), "it is for no later life");
         }
     }
 
     #[test]
     fn folder_of_an_ended_life_does_not_start_and_says_what_to_do() {
         let (_dir, data) = folder();
+        fs::remove_file(data.path(RECOVERY_PASS)).unwrap();
         check(&data, Some(&identity(1))).unwrap();
         for (state, part) in [
             (Progress::Lost, "this node was given up"),
