@@ -8,6 +8,7 @@
 
 mod support;
 
+mod company;
 mod durability;
 mod failover;
 mod forgery;
