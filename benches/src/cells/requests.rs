@@ -173,7 +173,7 @@ mod tests {
             }))
         };
         assert_eq!(batch_refusal(&batch(vec![sealed(), sealed()])), None);
-        let busy = v1::ItemError { code: 8, message: "busy".to_owned(), ..Default::default() };
+        let busy = v1::ItemError { code: 8, message: "busy".to_owned() };
         let refused = batch(vec![sealed(), Some(Item::Error(busy)), sealed()]);
         assert_eq!(batch_refusal(&refused), Some((8, "busy".to_owned())));
         assert!(batch_refusal(&batch(vec![sealed(), None])).is_some());

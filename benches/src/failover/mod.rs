@@ -3,7 +3,7 @@
 //! Five real nodes stand in a network of namespaces ([`network`]), where a zone can be killed or made silent by
 //! packet filters. Applications in both zones call at a steady pace through the client library ([`load`]) while a
 //! zone is lost ([`loss`]), nodes are restarted ([`rolling`]) or, for comparison, etcd loses its leader ([`mod@etcd`]).
-//! Each finished run is written down at once ([`ledger`]); the same command goes on where it was interrupted.
+//! Each finished run is written down at once ([`crate::ledger`]); the same command goes on where it was interrupted.
 
 mod etcd;
 mod load;
