@@ -32,7 +32,7 @@ bench-failover: build ## Loses zones 100 times each way, as root (an hour; it ca
 	@scripts/setup bench
 	@$(BIN)/twinkeep-failover --runs $(RUNS) $(BENCH)
 
-bench-learners: build ## Measures what 0, 2 and 4 serving learners add, as root (7 minutes; it can be interrupted)
+bench-learners: build ## Measures what 0, 2 and 4 serving learners add, as root (8 minutes; it can be interrupted)
 	@scripts/setup bench
 	@$(BIN)/twinkeep-learners $(BENCH)
 
